@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * common/tsc.h - a cheap monotonic clock for spinning and policy
+ *
+ * Units: ticks of the time-stamp counter; tsc_hz() ticks make a second. Only differences taken
+ *        on one machine count. Not for protocol decisions: the peer's clock is not ours.
+ * Threads: tsc_init() once before the rest; the others from anywhere, signal handlers too.
+ */
+#ifndef COMMON_TSC_H
+#define COMMON_TSC_H
+
+#include <stdint.h>
+#include <x86intrin.h>
+
+extern uint64_t tsc_per_us_x1024;	/* ticks in 1.024 ms / 1000, see tsc_us() */
+
+void tsc_init(void);
+
+static inline uint64_t tsc_now(void)
+{
+	return __rdtsc();
+}
+
+/* microseconds to ticks */
+static inline int64_t tsc_us(double us)
+{
+	return (int64_t)(us * (double)tsc_per_us_x1024 / 1024.0);
+}
+
+/* the CPU this thread runs on, plus 1 */
+static inline uint32_t tsc_cpu1(void)
+{
+	unsigned aux;
+
+	(void)__rdtscp(&aux);
+	return (aux & 0xfff) + 1;
+}
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wsd/proxy_proto.h - the requests that wsd-proxyd answers (its "IOCTL" ABI)
+ *
+ * One SOCK_SEQPACKET connection per client process, at WSD_PROXYD_SYSTEM_PATH or, for
+ * a private daemon, at the path that wsdrun chose. One packet is one message: a
+ * struct wsd_msg_hdr and the fixed body of its type, host byte order (both ends are on
+ * one kernel). len is the whole packet and must match exactly what the type says;
+ * anything else is answered with WSD_MSG_ERROR and the connection is closed.
+ *
+ * Trust:     the client checks SO_PEERCRED of the daemon (root or its own user) before
+ *            it sends; the daemon takes pid, uid and namespaces of the client from the
+ *            kernel, never from a message. A descriptor number is a claim that the
+ *            daemon checks in /proc/PID/fd and by sock_diag. No socket is ever passed.
+ * Waiting:   requests are sent without waiting; answers to OFFER arrive later. The page
+ *            that comes with WSD_MSG_WELCOME has a counter of packets that the daemon
+ *            has queued for this client: as long as it has not moved nothing waits, and a look
+ *            costs one load.
+ * Versions:  hdr.version is WSD_PROXY_VERSION; a daemon that does not speak the client's
+ *            version answers WSD_MSG_ERROR/WSD_R_VERSION and closes.
+ */
+#ifndef WSD_PROXY_PROTO_H
+#define WSD_PROXY_PROTO_H
+
+#include <assert.h>
+#include <stdint.h>
+#include <wsd/c11.h>
+
+#define WSD_PROXY_VERSION	1u
+#define WSD_PROXYD_SYSTEM_PATH	"/run/wsd/proxyd.sock"
+#define WSD_PROXY_SOCKET_ENV	"WSD_PROXY_SOCKET"	/* read with secure_getenv: path of the daemon to use */
+#define WSD_MSG_MAX		1024u			/* no packet is longer */
+
+enum wsd_msg_type {
+	/* client to daemon */
+	WSD_MSG_HELLO = 1,	/* first packet of a client that has connections */
+	WSD_MSG_OFFER,		/* "my descriptor is a connection that I would have accelerated" */
+	WSD_MSG_WITHDRAW,	/* the descriptor is about to be closed, or is TCP for good */
+	WSD_MSG_ATTACHED,	/* the session memory is mapped */
+	WSD_MSG_STATUS,		/* wsdctl: describe yourself; needs no HELLO */
+	WSD_MSG_UNLOAD,		/* wsdctl: stop; root or the daemon's user only */
+
+	/* daemon to client */
+	WSD_MSG_WELCOME = 64,	/* answers HELLO; carries one descriptor: the notify page, read-only */
+	WSD_MSG_SESSION,	/* answers OFFER; carries one descriptor: the session memory */
+	WSD_MSG_REFUSED,	/* answers OFFER: stays on TCP, reason given */
+	WSD_MSG_REVOKED,	/* the session gets no more use: its gates are closed for good */
+	WSD_MSG_STATUS_DAEMON,	/* STATUS: one, first */
+	WSD_MSG_STATUS_CONN,	/* STATUS: one for each offer and each session end */
+	WSD_MSG_STATUS_END,	/* STATUS, UNLOAD: nothing more follows */
+	WSD_MSG_ERROR,		/* the request was malformed or not allowed */
+};
+
+/* why a connection is on TCP; shown by wsdctl status and wsdrun --stats. Numbers are ABI. */
+enum wsd_reason {
+	WSD_R_NONE = 0,
+	WSD_R_NOT_YET,		/* too little traffic so far to be worth a session */
+	WSD_R_NO_PROVIDER,	/* catalog missing or malformed, or no provider in it could be loaded */
+	WSD_R_NO_DAEMON,	/* no daemon answers at the socket */
+	WSD_R_DAEMON_CRED,	/* the daemon runs as neither root nor this user */
+	WSD_R_VERSION,		/* daemon and client speak different versions */
+	WSD_R_PEER_UNAWARE,	/* the other end has not offered its socket */
+	WSD_R_NOT_LOCAL,	/* the peer is on another host and no RDMA device reaches it */
+	WSD_R_NETNS,		/* the ends are in different network namespaces */
+	WSD_R_DEVICE,		/* a socket is bound to a device or VRF */
+	WSD_R_NO_PROC,		/* /proc of the client cannot be read (pid namespace, non-dumpable) */
+	WSD_R_NO_DIAG,		/* sock_diag does not answer for the socket */
+	WSD_R_NOT_TCP,		/* the descriptor is no established TCP connection */
+	WSD_R_MISMATCH,		/* the byte counters of the two ends do not agree */
+	WSD_R_QUOTA_SESSIONS,	/* the user has as many sessions as the quota allows */
+	WSD_R_QUOTA_BYTES,	/* ... or as many bytes of session memory */
+	WSD_R_LIMIT,		/* the daemon's own tables are full */
+	WSD_R_NOMEM,		/* no memory or descriptor could be had */
+	WSD_R_NOT_OWNER,	/* the socket is another process's session, or was offered before */
+	WSD_R_UNLOADING,	/* the daemon is stopping */
+	WSD_R_OPTION,		/* a socket option or call is in use that the ring does not reproduce */
+	WSD_R_SHARED,		/* several processes use the socket */
+	WSD_R_EXEC,		/* the socket was passed on by exec or SCM_RIGHTS */
+	WSD_R_OFFSETS,		/* bytes went around us: offsets disagree with the kernel's */
+	WSD_R_PEER_BROKEN,	/* the peer broke the protocol; the connection was reset */
+	WSD_R_UNTRACKED,	/* waited for in ways we do not see (io_uring, stdio, aio, ...) */
+	WSD_R_SANDBOX,		/* the process entered seccomp */
+	WSD_R_TABLE_FULL,	/* descriptor number or count is above our tables */
+	WSD_R_OFF,		/* switched off by configuration */
+	_WSD_R_N,
+};
+
+struct wsd_msg_hdr {
+	uint32_t len;		/* bytes of this packet, header included */
+	uint16_t version;	/* WSD_PROXY_VERSION */
+	uint16_t type;		/* enum wsd_msg_type */
+	uint64_t cookie;	/* the client's name for the offer; echoed in every answer */
+};
+
+struct wsd_msg_hello {
+	struct wsd_msg_hdr hdr;
+	uint32_t flags;		/* must be 0 */
+	uint32_t reserved;	/* must be 0 */
+};
+
+struct wsd_addr {
+	uint16_t family;	/* AF_INET, AF_INET6: that of the socket; v4-mapped stays AF_INET6 */
+	uint16_t port;		/* host order */
+	uint32_t scope;		/* IPv6 scope id, or the device that the socket is bound to; else 0 */
+	uint8_t ip[16];		/* network order; IPv4 in the first four bytes */
+};
+
+#define WSD_ROLE_CONNECT	0u	/* this end called connect(): becomes side 0 */
+#define WSD_ROLE_ACCEPT		1u	/* this end called accept(): becomes side 1 */
+
+struct wsd_msg_offer {
+	struct wsd_msg_hdr hdr;	/* cookie: unique among the client's live offers, not 0 */
+	int32_t fd;		/* descriptor number in the client */
+	uint32_t role;		/* WSD_ROLE_*; two ends with one role are refused */
+	uint64_t sock_cookie;	/* SO_COOKIE as the client sees it; must equal sock_diag's */
+	uint32_t ring_size;	/* wanted; 0: the daemon's choice */
+	uint32_t flags;		/* must be 0 */
+	/* where to look the socket up: a claim, of which only sock_diag's answer is believed */
+	struct wsd_addr local, remote;
+};
+
+struct wsd_msg_withdraw {
+	struct wsd_msg_hdr hdr;	/* cookie of the offer */
+	uint32_t reason;	/* enum wsd_reason; WSD_R_NONE: the descriptor is being closed */
+	uint32_t unread;	/* ring bytes that this end leaves unread */
+};
+
+struct wsd_msg_attached {
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id;
+};
+
+struct wsd_msg_plain {		/* STATUS, UNLOAD, STATUS_END */
+	struct wsd_msg_hdr hdr;
+	uint32_t flags;		/* UNLOAD: WSD_UNLOAD_*; else 0 */
+	uint32_t reserved;
+};
+#define WSD_UNLOAD_WAIT		0u	/* take nothing new, stop when the last session has ended */
+#define WSD_UNLOAD_REVOKE	1u	/* close every gate for good, then stop; streams go on over TCP */
+
+struct wsd_msg_welcome {
+	struct wsd_msg_hdr hdr;
+	uint32_t page_size;	/* bytes to map of the descriptor that comes with it */
+	uint32_t pid;		/* of the daemon */
+};
+
+/* the page that comes with WSD_MSG_WELCOME; the daemon writes, the client maps it read-only */
+struct wsd_notify_page {
+	_Atomic uint32_t queued;	/* packets the daemon has queued for this client, wraps */
+	_Atomic uint32_t gone;		/* not 0: the daemon has stopped in good order */
+};
+
+struct wsd_msg_session {
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id;
+	uint64_t length;	/* of the memfd: wsd_session_length(ring_size) */
+	uint32_t ring_size;
+	uint32_t side;		/* 0 or 1, see wsd/shared_ring.h */
+};
+
+struct wsd_msg_refused {	/* also WSD_MSG_REVOKED, WSD_MSG_ERROR */
+	struct wsd_msg_hdr hdr;
+	uint32_t reason;	/* enum wsd_reason */
+	uint32_t reserved;
+};
+
+struct wsd_msg_status_daemon {
+	struct wsd_msg_hdr hdr;
+	uint32_t pid, uid;
+	uint32_t unloading;
+	uint32_t n_clients, n_offers, n_sessions;
+	uint64_t n_sessions_total;
+	uint64_t bytes_mapped;		/* session memory in use */
+	uint64_t quota_sessions, quota_bytes;	/* per uid */
+	uint64_t uptime_us;
+	char transports[64];		/* comma separated, zero terminated */
+};
+
+struct wsd_msg_status_conn {
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id;	/* 0: no session, reason says why */
+	uint64_t inode;
+	uint64_t age_us;
+	uint64_t tx_ring, tx_tcp;	/* bytes this end says it sent on each road */
+	struct wsd_addr local, remote;
+	uint32_t pid, uid;
+	int32_t fd;
+	uint32_t side;
+	uint32_t reason;	/* enum wsd_reason */
+	uint32_t gate_open;	/* this end's receiving gate */
+	uint32_t on_ring;
+	uint32_t unread;	/* bytes in the ring towards this end */
+	uint32_t ring_size;
+	char comm[16];
+};
+
+static_assert(sizeof(struct wsd_msg_hdr) == 16, "ABI");
+static_assert(sizeof(struct wsd_addr) == 24, "ABI");
+static_assert(sizeof(struct wsd_msg_offer) == 88, "ABI");
+static_assert(sizeof(struct wsd_msg_session) == 40, "ABI");
+
+#endif

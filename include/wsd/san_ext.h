@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wsd/san_ext.h - what this project adds to the SAN SPI
+ *
+ * All of it is found the documented way, WSPIoctl(SIO_GET_EXTENSION_FUNCTION_POINTER) with a
+ * GUID, on a socket that need not be valid. A provider that has none of these answers
+ * WSAEINVAL and is driven by the documented functions alone.
+ *
+ * How the switch uses them for one connection, TCP descriptor N, on one host:
+ *   connecting end: WSPSocket, WSPBind(local), WSPEventSelect(FD_CONNECT),
+ *                   WSPConnect(peer, caller data = struct wsd_connect_data) -> WSAEWOULDBLOCK
+ *                   ... progress() ... WPUSetEvent -> WSPEnumNetworkEvents -> FD_CONNECT
+ *                   -> WSPSharedRing
+ *   accepting end:  WSPSocket, WSPBind(local), WSPListen once per local address,
+ *                   WSPEventSelect(FD_ACCEPT); for each accepted descriptor worth it
+ *                   WSPIoctl(SIO_WSD_EXPECT, struct wsd_expect) on that listener
+ *                   ... progress() ... WPUSetEvent -> WSPEnumNetworkEvents -> FD_ACCEPT
+ *                   -> WSPAccept(condition function: callee data carries wsd_connect_data of
+ *                   the expectation; CF_ACCEPT or CF_REJECT) -> WSPSharedRing on the new socket
+ *
+ *                   An expectation that was refused takes the same way: FD_ACCEPT, WSPAccept asks
+ *                   the condition function, so that the switch sees which one it is, and then answers WSAETIMEDOUT;
+ *                   until the next WSPAccept socket_reason(listener) says why.
+ *
+ * Threads: a provider with these extensions is entered by one thread at a time (the switch
+ *          serialises), never from a signal handler, and never blocks.
+ */
+#ifndef WSD_SAN_EXT_H
+#define WSD_SAN_EXT_H
+
+#include <stdint.h>
+#include <wsd/c11.h>
+#include <wsd/san_spi.h>
+
+/* {6f3d0b5e-2d0c-4a53-9b8e-7d5a1c52e001} */
+#define WSAID_WSDSHAREDRING \
+	{ 0x6f3d0b5e, 0x2d0c, 0x4a53, { 0x9b, 0x8e, 0x7d, 0x5a, 0x1c, 0x52, 0xe0, 0x01 } }
+/* {6f3d0b5e-2d0c-4a53-9b8e-7d5a1c52e002} */
+#define WSAID_WSDPUTWITHSIGNAL \
+	{ 0x6f3d0b5e, 0x2d0c, 0x4a53, { 0x9b, 0x8e, 0x7d, 0x5a, 0x1c, 0x52, 0xe0, 0x02 } }
+/* {6f3d0b5e-2d0c-4a53-9b8e-7d5a1c52e003} */
+#define WSAID_WSDCONTROL \
+	{ 0x6f3d0b5e, 0x2d0c, 0x4a53, { 0x9b, 0x8e, 0x7d, 0x5a, 0x1c, 0x52, 0xe0, 0x03 } }
+
+/* caller data of WSPConnect, callee data shown to the condition function */
+struct wsd_connect_data {
+	uint32_t size;		/* sizeof(*this) */
+	int32_t fd;		/* the TCP descriptor that this SAN socket accompanies */
+	uint64_t sock_cookie;	/* its SO_COOKIE */
+	uint64_t context;	/* the caller's own; on accept that of the expectation */
+};
+
+/* WSPIoctl on a listening SAN socket: a TCP connection was accepted, expect its companion. In:
+ * struct wsd_expect. WSAENOBUFS when no more can be expected. */
+#define SIO_WSD_EXPECT		0x98000001u	/* IOC_IN | IOC_VENDOR, code 1 */
+/* the same struct: forget it; WSAEINVAL when not expected (any more) */
+#define SIO_WSD_UNEXPECT	0x98000002u
+
+struct wsd_expect {
+	struct wsd_connect_data data;
+	uint16_t family;	/* of both addresses */
+	uint16_t local_port, remote_port;	/* host order */
+	uint16_t reserved;
+	uint8_t local_ip[16], remote_ip[16];	/* network order; IPv4 in the first four bytes */
+};
+
+/* the session memory of a connected SAN socket; see wsd/shared_ring.h */
+typedef struct wsd_shared_ring {
+	uint32_t size;		/* in: sizeof(*this) */
+	uint32_t side;		/* 0 or 1 */
+	void *base;		/* struct wsd_session; mapped until WSPCloseSocket */
+	uint64_t length;
+	uint64_t session_id;
+	uint32_t ring_size;	/* checked against the mapping, trust this copy */
+	uint32_t reserved;
+} WSDSHAREDRING, *LPWSDSHAREDRING;
+
+/* 0 or SOCKET_ERROR and WSAENOTSOCK, WSAENOTCONN, WSAEINVAL (size), WSAEOPNOTSUPP */
+typedef int(WSPAPI *LPFN_WSDSHAREDRING)(SOCKET s, LPWSDSHAREDRING ring, LPINT lpErrno);
+
+/* provider-wide control; filled once, valid until WSPCleanup */
+typedef struct wsd_control {
+	uint32_t size;		/* in: sizeof(*this) */
+	uint32_t reserved;
+	/* receive what waits and raise the events it means through WPUSetEvent. Returns the number of
+	 * events raised. Never blocks. Call when *notify_word() changed, or, while that is NULL and offers are
+	 * outstanding, now and then. */
+	int (*progress)(void);
+	/* the word that changes when progress() has something to do; NULL while the daemon has
+	 * not welcomed us. Look it up again after each progress(). */
+	const _Atomic uint32_t *(*notify_word)(void);
+	/* the descriptor that the provider keeps open in this process, or -1. The switch hides it. */
+	int (*handle)(void);
+	/* why nothing is accelerated just now: enum wsd_reason, 0 when the daemon is there */
+	unsigned (*reason)(void);
+	/* why connect or accept of that socket ended without a session: enum wsd_reason */
+	unsigned (*socket_reason)(SOCKET s);
+	/* tell the daemon why the companion is closed (enum wsd_reason) and what was left unread;
+	 * WSPCloseSocket follows. Optional: without it the reason is "closed". */
+	void (*retire)(SOCKET s, unsigned reason, uint32_t unread);
+	/* first call in a forked child: drop (without farewell) the inherited daemon connection.
+	 * Mapped rings stay mapped. */
+	void (*after_fork)(void);
+	/* where the daemon is, as the environment said when the process began (WSD_PROXY_SOCKET, XDG_RUNTIME_DIR; NULL: not
+	 * set): programs clear theirs before the provider is loaded. Optional; before the first connect or expect. */
+	void (*set_places)(const char *socket_path, const char *runtime_dir);
+} WSDCONTROL, *LPWSDCONTROL;
+
+typedef int(WSPAPI *LPFN_WSDCONTROL)(LPWSDCONTROL control, LPINT lpErrno);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * end.h - sockets that were offered, from OFFER until nobody holds them
+ *
+ * The proof that a process holds a socket: its /proc/PID/fd/N names an inode, and sock_diag, asked for
+ * the claimed addresses and cookie in that process's network namespace, names the same.
+ *
+ * Two ends are one connection when they live in one namespace, have exactly reversed
+ * addresses (v4-mapped ones compared as IPv4) and scope, are bound to no device, have
+ * different roles, and their byte counters agree (end_counters_agree()).
+ */
+#ifndef PROXYD_END_H
+#define PROXYD_END_H
+
+#include "proxy_daemon/server/diag.h"
+#include "proxy_daemon/server/server.h"
+#include "proxy_daemon/server/session.h"
+#include <wsd/proxy_proto.h>
+
+/**
+ * enum end_state - where an offered socket stands
+ *
+ * WAITING  the other end has not been offered; known by its tuple.
+ * PAIRED   has a session; leaves this state only with the socket, or for REFUSED when both
+ *          ends have withdrawn for good.
+ * REFUSED  stays on TCP, kept for wsdctl to show; a new offer may replace it.
+ */
+enum end_state { END_WAITING, END_PAIRED, END_REFUSED };
+
+struct end_key {		/* no padding: it is hashed */
+	uint64_t ns_dev, ns_ino;
+	uint8_t ip[2][16];	/* from, to; IPv4 as v4-mapped */
+	uint32_t scope;
+	uint16_t port[2];
+};
+
+struct end {
+	TAILQ_ENTRY(end) link;
+	UT_hash_handle hh_socket, hh_waiting, hh_conn;
+	struct server *srv;
+	struct conn *conn;		/* NULL: the process died or closed its descriptor */
+	struct user *user;
+	struct netns *ns;
+	enum end_state state;
+	uint64_t sock_cookie;		/* key of hh_socket */
+	uint64_t cookie;		/* key of hh_conn */
+	struct end_key key;		/* key of hh_waiting */
+	struct wsd_addr local, remote;	/* as sock_diag says */
+	uint32_t inode;
+	pid_t pid;
+	uid_t uid;
+	int fd;
+	uint32_t role, ring_size;
+	uint32_t reason;
+	char comm[16];
+	uint64_t since_us;
+
+	struct session *session;	/* PAIRED */
+	unsigned side;
+	bool attached, given_up;	/* given_up: withdrawn, TCP for good */
+	sd_event_source *check;		/* the next look whether it is still held */
+	uint64_t check_delay_us;
+};
+
+void end_offer(struct conn *c, const struct wsd_msg_offer *m);
+void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m);
+void end_attached(struct conn *c, const struct wsd_msg_attached *m);
+/* the conn ends: what waited is forgotten, what is paired goes on until the socket ends */
+void end_conn_gone(struct conn *c);
+/* look after some ends that have been quiet */
+void end_sweep(struct server *srv, unsigned max);
+/* unload: refuse what waits; revoke what is paired */
+void end_refuse_waiting(struct server *srv, uint32_t reason);
+void end_revoke_all(struct server *srv, uint32_t reason);
+void end_free(struct end *e);
+
+/**
+ * end_counters_agree() - can two sockets be the ends of one stream?
+ * @a1, @a2:	one of them, before and after
+ * @b:		the other, in between
+ *
+ * What was acknowledged to a at first b had received by then, and b cannot have received more
+ * than a has written at last; likewise the other way. Exact for bytes in flight; one more
+ * or less for SYN and FIN.
+ */
+bool end_counters_agree(const struct diag_sock *a1, const struct diag_sock *b, const struct diag_sock *a2);
+
+void end_cursor_start(struct server *srv, struct end_cursor *cur);
+struct end *end_cursor_next(struct end_cursor *cur);
+void end_cursor_stop(struct end_cursor *cur);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#define HASH_NONFATAL_OOM 1
+#include <stdlib.h>
+
+#include <wsd/proxy_proto.h>
+
+#include "proxy_daemon/server/quota.h"
+
+struct user *user_get(struct user **table, uid_t uid)
+{
+	struct user *u;
+
+	HASH_FIND(hh, *table, &uid, sizeof(uid), u);
+	if (!u) {
+		u = calloc(1, sizeof(*u));
+		if (!u)
+			return NULL;
+		u->uid = uid;
+		HASH_ADD(hh, *table, uid, sizeof(u->uid), u);
+		if (!u->hh.tbl) {
+			free(u);
+			return NULL;
+		}
+	}
+	u->refs++;
+	return u;
+}
+
+struct user *user_ref(struct user *u)
+{
+	u->refs++;
+	return u;
+}
+
+void user_put(struct user **table, struct user *u)
+{
+	if (!u || --u->refs)
+		return;
+	HASH_DELETE(hh, *table, u);
+	free(u);
+}
+
+int quota_charge(const struct quota_limits *l, struct user *a, struct user *b, uint64_t bytes)
+{
+	uint64_t share = a == b ? bytes : bytes / 2;
+
+	if (a->n_sessions >= l->sessions || b->n_sessions >= l->sessions)
+		return WSD_R_QUOTA_SESSIONS;
+	if (a->bytes + share > l->bytes || b->bytes + share > l->bytes)
+		return WSD_R_QUOTA_BYTES;
+	a->n_sessions++;
+	a->bytes += share;
+	if (a != b) {
+		b->n_sessions++;
+		b->bytes += share;
+	}
+	return 0;
+}
+
+void quota_uncharge(struct user *a, struct user *b, uint64_t bytes)
+{
+	uint64_t share = a == b ? bytes : bytes / 2;
+
+	a->n_sessions--;
+	a->bytes -= share;
+	if (a != b) {
+		b->n_sessions--;
+		b->bytes -= share;
+	}
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+#include <sys/socket.h>
+
+#include "proxy_daemon/server/request.h"
+
+static const size_t request_size[] = {
+	[WSD_MSG_HELLO] = sizeof(struct wsd_msg_hello),
+	[WSD_MSG_OFFER] = sizeof(struct wsd_msg_offer),
+	[WSD_MSG_WITHDRAW] = sizeof(struct wsd_msg_withdraw),
+	[WSD_MSG_ATTACHED] = sizeof(struct wsd_msg_attached),
+	[WSD_MSG_STATUS] = sizeof(struct wsd_msg_plain),
+	[WSD_MSG_UNLOAD] = sizeof(struct wsd_msg_plain),
+};
+#define N_REQUESTS (sizeof(request_size) / sizeof(*request_size))
+
+static const char *offer_fault(const struct wsd_msg_offer *m)
+{
+	if (!m->hdr.cookie)
+		return "OFFER without a cookie";
+	if (m->fd < 0)
+		return "OFFER of a negative descriptor";
+	if (m->role > WSD_ROLE_ACCEPT)
+		return "OFFER with an unknown role";
+	if (!m->sock_cookie)
+		return "OFFER without a socket cookie";
+	if (m->flags)
+		return "OFFER with flags";
+	if (m->local.family != AF_INET && m->local.family != AF_INET6)
+		return "OFFER of an unknown address family";
+	if (m->local.family != m->remote.family)
+		return "OFFER with two address families";
+	return NULL;
+}
+
+int request_parse(union request *ret, const void *buf, size_t len, const char **ret_what)
+{
+	struct wsd_msg_hdr hdr;
+	const char *what = NULL;
+
+	if (len < sizeof(hdr)) {
+		*ret_what = "packet shorter than its header";
+		return WSD_R_PEER_BROKEN;
+	}
+	memcpy(&hdr, buf, sizeof(hdr));
+	if (hdr.version != WSD_PROXY_VERSION) {
+		*ret_what = "another version of the protocol";
+		return WSD_R_VERSION;
+	}
+	if (hdr.type >= N_REQUESTS || !request_size[hdr.type]) {
+		*ret_what = "unknown request";
+		return WSD_R_PEER_BROKEN;
+	}
+	if (hdr.len != len || len != request_size[hdr.type]) {
+		*ret_what = "length does not fit the request";
+		return WSD_R_PEER_BROKEN;
+	}
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret, buf, len);
+
+	switch (hdr.type) {
+	case WSD_MSG_HELLO:
+		if (ret->hello.flags || ret->hello.reserved)
+			what = "HELLO with flags";
+		break;
+	case WSD_MSG_OFFER:
+		what = offer_fault(&ret->offer);
+		break;
+	case WSD_MSG_WITHDRAW:
+		if (ret->withdraw.reason >= _WSD_R_N)
+			what = "WITHDRAW for an unknown reason";
+		break;
+	case WSD_MSG_STATUS:
+		if (ret->plain.flags || ret->plain.reserved)
+			what = "STATUS with flags";
+		break;
+	case WSD_MSG_UNLOAD:
+		if (ret->plain.flags > WSD_UNLOAD_REVOKE || ret->plain.reserved)
+			what = "UNLOAD with unknown flags";
+		break;
+	}
+	if (what) {
+		*ret_what = what;
+		return WSD_R_PEER_BROKEN;
+	}
+	return 0;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* stubs.c - what stands in an ops table where a backend has nothing */
+#include <errno.h>
+#include <string.h>
+
+#include "rdma_transport/api/rt_backend.h"
+
+static int no_local(struct rt_conn *conn, void *buf, size_t *len)
+{
+	*len = 0;	/* the peer needs nothing from us */
+	return 0;
+}
+
+static int no_ring(struct rt_conn *conn, struct rt_ring *ret_ring)
+{
+	return -EOPNOTSUPP;
+}
+
+static int no_wait_fd(struct rt_ctx *ctx)
+{
+	return -EOPNOTSUPP;
+}
+
+static void no_flush(struct rt_conn *conn, int status)
+{
+}
+
+static void no_orphan(struct rt_conn *conn)
+{
+}
+
+static int no_poll(struct rt_conn *conn, struct rt_completion *ret_wc, unsigned max)
+{
+	return 0;
+}
+
+static int no_post(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, uint64_t cookie)
+{
+	return -EOPNOTSUPP;
+}
+
+static int no_desc(const struct rt_mr *mr, void *buf)
+{
+	return -EOPNOTSUPP;
+}
+
+static int no_rdma(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, const void *desc,
+		   uint64_t offset, uint64_t cookie)
+{
+	return -EOPNOTSUPP;
+}
+
+static int no_put(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, uint32_t at, uint64_t cookie)
+{
+	return -EOPNOTSUPP;
+}
+
+static bool promises_kept(const struct rt_backend_ops *o)
+{
+	uint32_t posting = RT_CAP_MSG | RT_CAP_WRITE | RT_CAP_READ | RT_CAP_PUT;
+
+	if ((o->caps & RT_CAP_LOCAL) && !o->conn_local)
+		return false;
+	if ((o->caps & RT_CAP_SHARED_RING) && !o->conn_ring)
+		return false;
+	if ((o->caps & RT_CAP_WAKE) && !o->ctx_wait_fd)
+		return false;
+	if ((o->caps & RT_CAP_MSG) && (!o->post_send || !o->post_recv))
+		return false;
+	if ((o->caps & RT_CAP_WRITE) && !o->post_write)
+		return false;
+	if ((o->caps & RT_CAP_READ) && !o->post_read)
+		return false;
+	if ((o->caps & RT_CAP_PUT) && !o->post_put)
+		return false;
+	if ((o->caps & (RT_CAP_WRITE | RT_CAP_READ)) && !o->mr_desc)
+		return false;
+	return !(o->caps & posting) || (o->poll && o->conn_flush && o->conn_orphan);
+}
+
+int rt_ops_complete(struct rt_backend_ops *full, const struct rt_backend_ops *given)
+{
+	struct rt_backend_ops o = {};
+
+	memcpy(&o, given, given->size < sizeof(o) ? given->size : sizeof(o));
+	o.size = sizeof(o);
+	if (!o.name || !o.ctx_open || !o.ctx_close || !o.conn_open || !o.conn_close || !o.conn_connect ||
+	    !o.mr_open || !o.mr_close || !promises_kept(&o) || o.limits.desc_len > RT_DESC_MAX)
+		return -EINVAL;
+	o.conn_local = o.conn_local ?: no_local;
+	o.conn_ring = o.conn_ring ?: no_ring;
+	o.ctx_wait_fd = o.ctx_wait_fd ?: no_wait_fd;
+	o.conn_flush = o.conn_flush ?: no_flush;
+	o.conn_orphan = o.conn_orphan ?: no_orphan;
+	o.poll = o.poll ?: no_poll;
+	o.post_send = o.post_send ?: no_post;
+	o.post_recv = o.post_recv ?: no_post;
+	o.mr_desc = o.mr_desc ?: no_desc;
+	o.post_write = o.post_write ?: no_rdma;
+	o.post_read = o.post_read ?: no_rdma;
+	o.post_put = o.post_put ?: no_put;
+	*full = o;
+	return 0;
+}

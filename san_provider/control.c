@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* control.c - our extensions of the SPI: the shared ring and provider-wide control (wsd/san_ext.h) */
+#include "san_provider/san.h"
+
+int WSPAPI san_shared_ring(SOCKET s, LPWSDSHAREDRING ring, LPINT lpErrno)
+{
+	struct san_sock *k = san_sock_get(s);
+	struct rt_ring r;
+	int e;
+	SAN_ENTRY;
+
+	if (!k)
+		return san_fail(lpErrno, WSAENOTSOCK);
+	if (!ring || ring->size < sizeof(*ring))
+		return san_fail(lpErrno, WSAEINVAL);
+	if (k->state != SOCK_CONNECTED)
+		return san_fail(lpErrno, WSAENOTCONN);
+	if (k->use == USE_MESSAGES)
+		return san_fail(lpErrno, WSAEINVAL);	/* messages run in it already */
+	e = rt_conn_ring(k->offer->conn, &r);
+	if (e)
+		return san_fail(lpErrno, san_error_of(e));
+	k->use = USE_RING;
+	*ring = (WSDSHAREDRING){
+		.size = sizeof(*ring),
+		.side = r.side,
+		.base = r.base,
+		.length = r.length,
+		.session_id = r.session_id,
+		.ring_size = r.ring_size,
+	};
+	return 0;
+}
+
+static const _Atomic uint32_t *notify_word(void)
+{
+	return san.starts ? proxy_client_notify_word(san.client) : NULL;
+}
+
+static int handle(void)
+{
+	return san.starts ? proxy_client_fd(san.client) : -1;
+}
+
+static unsigned reason(void)
+{
+	return san.starts ? proxy_client_reason(san.client) : WSD_R_NO_PROVIDER;
+}
+
+static unsigned socket_reason(SOCKET s)
+{
+	const struct san_sock *k = san_sock_get(s);
+
+	return k ? k->reason : WSD_R_NONE;
+}
+
+static void set_places(const char *socket_path, const char *runtime_dir)
+{
+	proxy_client_set_places(san.client, socket_path, runtime_dir);
+}
+
+static void retire(SOCKET s, unsigned why, uint32_t unread)
+{
+	struct san_sock *k = san_sock_get(s);
+	SAN_ENTRY;
+
+	if (k && k->offer)
+		san_offer_withdraw(k->offer, why < _WSD_R_N ? why : WSD_R_NONE, unread);
+}
+
+int WSPAPI san_control(LPWSDCONTROL control, LPINT lpErrno)
+{
+	if (!control || control->size < sizeof(*control))
+		return san_fail(lpErrno, WSAEINVAL);
+	if (!san.starts)
+		return san_fail(lpErrno, WSANOTINITIALISED);
+	*control = (WSDCONTROL){
+		.size = sizeof(*control),
+		.progress = san_progress,
+		.notify_word = notify_word,
+		.handle = handle,
+		.reason = reason,
+		.socket_reason = socket_reason,
+		.retire = retire,
+		.after_fork = san_after_fork,
+		.set_places = set_places,
+	};
+	return 0;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench.h - what the parts of wsd-bench share
+ *
+ * wsd-bench compares three roads: kernel TCP on 127.0.0.1, AF_UNIX, and TCP under wsdrun. One *run*
+ * is two fresh processes (roles: server, client) that talk over one road; a *case* is what they do;
+ * a *round* is one run on each road, next to each other in time, in changing order. Ratios are
+ * taken within a round, so a drift of the machine does not count.
+ *
+ *   main.c     options, order of the runs        role*.c    what a role does (the measured code)
+ *   cases.c    the table of cases and bars       hist.c     latency histogram
+ *   run.c      one run: processes, deadline      machine.c  the machine's own limits
+ *   load.c     busy loops, CPU quota             report.c, json.c, plot.c  results
+ *   share.c    bytes that went over the SAN
+ *
+ * Errors:  0, -errno, or RUN_E_*; what went wrong is told where it is noticed.
+ * Units:   as the metric says; times inside are nanoseconds unless named otherwise.
+ * Threads: none but those of machine.c.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define ROUNDS_MAX	100
+#define CONNS_MAX	4096
+#define WANT_MAX	5
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* ---- what is measured ---- */
+
+enum metric {
+	M_RATE,		/* round trips, messages or connections per second */
+	M_P50, M_P90, M_P99, M_P999, M_MAX,	/* us */
+	M_BYTES,	/* GB/s, 10^9 bytes */
+	M_CPU,		/* percent of one CPU, both ends together */
+	M_LATE,		/* percent of requests that could not be sent when due */
+	M_RSS_SERVER, M_RSS_CLIENT,	/* KiB per connection */
+	_M_N,
+};
+
+struct metric_info {
+	const char *key;	/* in JSON and in what roles print */
+	const char *unit;
+	bool less;		/* less is better */
+};
+extern const struct metric_info metric_info[_M_N];
+
+struct result {
+	double m[_M_N];		/* NAN: this run does not measure it */
+	double share;		/* of bytes taken, those that came over the SAN; NAN: unknown */
+	double accel;		/* of connections, those with a session; NAN: unknown */
+	double floor;		/* the machine's limit, measured in the same round; NAN */
+	bool done;
+};
+
+void result_clear(struct result *r);
+
+/* ---- what a run does ---- */
+
+enum kind { KIND_PINGPONG, KIND_STREAM, KIND_CONN, KIND_ECHO, KIND_OPEN, KIND_IDLE, _KIND_N };
+
+/* parameters of both roles; travel as "key=value" words, see spec_words() */
+struct spec {
+	long kind;
+	long local;	/* 1: AF_UNIX */
+	long size;	/* bytes of a message or of a write */
+	long take;	/* stream: bytes of a receive call */
+	long conns;
+	long ms;	/* to measure */
+	long warm;	/* ms before that */
+	long et;	/* edge-triggered */
+	long verify;	/* stream: look at every byte */
+	long rate;	/* open loop: requests per second */
+	long cpu;	/* to run on; -1: the scheduler's choice */
+	long port;	/* client: TCP port, or number of the AF_UNIX name */
+	long peer;	/* client: pid of the server */
+};
+
+
+#define SPEC_WORDS_MAX	16
+#define SPEC_WORD_LEN	32
+struct spec_words { char w[SPEC_WORDS_MAX][SPEC_WORD_LEN]; unsigned n; };
+
+void spec_print(struct spec_words *ret, const struct spec *s);
+int spec_parse(struct spec *ret, char **words, int n);
+
+enum road { ROAD_TCP, ROAD_UNIX, ROAD_WSD, _ROAD_N };
+extern const char *const road_name[_ROAD_N];
+
+enum pin { PIN_TWO, PIN_ONE, PIN_NONE, _PIN_N };
+extern const char *const pin_name[_PIN_N];
+
+#define END_SERVER	1u
+#define END_CLIENT	2u
+
+/* the machine's limit that a case is held against */
+enum floor { FLOOR_NONE, FLOOR_LINE, FLOOR_RING };
+
+struct want {
+	enum metric m;
+	double bar;	/* least ratio to TCP that is asked for; 0: none */
+};
+
+struct bcase {
+	char name[48];		/* test/detail */
+	struct spec spec;
+	enum pin pin;
+	unsigned busy;		/* busy loops beside */
+	bool quota;		/* half a CPU for both ends together */
+	unsigned ends;		/* END_*: which ends the wsd road puts under wsdrun */
+	bool no_unix;
+	unsigned open_percent;	/* open loop: of TCP's capacity with that many connections */
+	struct want want[WANT_MAX];
+	unsigned n_want;
+	enum floor floor;
+	double floor_bar;	/* LINE: most multiple of the limit; RING: least part of it */
+
+	char skipped[128];	/* why it was not run; empty: it was */
+	char failed[128];	/* first failure; empty: none */
+	struct result res[_ROAD_N][ROUNDS_MAX];
+};
+
+/* ---- options ---- */
+
+struct options {
+	unsigned rounds;
+	long ms, warm;
+	int pin;		/* enum pin or -1 */
+	bool quick, verify, check, list, quiet;
+	const char *wsdrun;	/* NULL: none found */
+	const char *preload;
+	unsigned roads;		/* bits 1 << enum road */
+	const char *json;	/* file; "-": stdout; NULL: none */
+	const char *png;
+	char **names;		/* shell patterns of tests or cases */
+	unsigned n_names;
+	int cpu[2];		/* two CPUs on different cores; equal when there is one */
+	unsigned n_cpus;
+};
+
+/* ---- parts ---- */
+
+/* cases.c: *ret is malloc'ed */
+int cases_make(struct bcase **ret, unsigned *ret_n, const struct options *o);
+void cases_list(const struct bcase *c, unsigned n);
+
+/* role.c: the process is a role; returns its exit status */
+int role_main(bool server, char **words, int n);
+
+/* run.c */
+enum {
+	_RUN_OK,
+	RUN_E_FAILED,	/* a role failed or met its deadline; why[] says how */
+	RUN_E_STOP,	/* the user asked to stop */
+};
+int run_once(struct result *ret, char why[128], const struct options *o, const struct bcase *c, enum road road);
+int run_setup(void);	/* signals, limits, temporary folder */
+void run_cleanup(void);
+const char *run_dir(void);
+bool run_stopped(void);
+
+/* machine.c */
+struct machine {
+	double line_us;		/* cache-line round trip between two cores; NAN with one */
+	double ring_gbs;	/* two-copy ring of 256 KiB, chunks of 16 KiB */
+	double memcpy_gbs;	/* 128 KiB, warm */
+	double memcpy_big_gbs;	/* 64 MiB */
+	double syscall_us;
+	double tcp_call_us;	/* send and receive of 1 byte on one thread */
+	double others;		/* percent of all CPU time that other programs (or the hypervisor) took while we ran */
+};
+void machine_measure(struct machine *ret, const struct options *o);
+double machine_line_us(const struct options *o);
+double machine_ring_gbs(const struct options *o);
+
+struct cpu_use { double busy, steal, total, ours; };	/* seconds since boot */
+void cpu_use_now(struct cpu_use *ret);
+double cpu_use_others(const struct cpu_use *a, const struct cpu_use *b);	/* percent between two looks */
+
+/* load.c */
+struct load;
+int load_start(struct load **ret, unsigned n);
+struct load *load_stop(struct load *l);		/* accepts NULL, returns NULL */
+int quota_open(char why[128]);			/* 0, or -errno and why there is none */
+int quota_enter(void);				/* the calling process; async-signal-safe */
+void quota_close(void);
+
+/* share.c: the statistics file of accelerated processes */
+int share_open(const char *path);
+void share_reset(void);
+void share_read(struct result *ret);
+
+/* report.c, json.c, plot.c */
+double median(const double *v, unsigned n);
+unsigned case_ratios(double *ret, const struct bcase *c, enum metric m, enum road a);	/* per round, above 1 is better */
+unsigned case_values(double *ret, const struct bcase *c, enum metric m, enum road r);
+double case_worst(const struct bcase *c, enum metric m, enum road a);
+double worst(const double *v, unsigned n);
+void report_to(FILE *f);			/* where the table goes; before the others */
+void report_machine(const struct machine *m);
+void report_head(void);
+void report_others(const struct machine *m);
+void report_case(const struct bcase *c);
+unsigned report_below(void);	/* bars that were missed so far */
+int json_write(const char *file, const struct machine *m, const struct bcase *c, unsigned n, const struct options *o);
+int plot_write(const char *file, const struct machine *m, const struct bcase *c, unsigned n);
+
+#endif

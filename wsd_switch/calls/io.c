@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: MIT */
+/* io.c - calls that move bytes */
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "wsd_switch/calls/call.h"
+#include "wsd_switch/core/hand_on.h"
+
+#define NO_STREAM_FLAGS (MSG_OOB | MSG_ERRQUEUE)	/* receives that move no byte of the stream */
+
+static ssize_t recv_in(struct call *k, int fd, struct vec *v, int flags)
+{
+	int e = errno;
+	ssize_t r;
+
+	if (unlikely(conn_att(k->c) && !__libc_single_threaded))
+		pthread_testcancel();
+	r = rx_recv(k->t, k->c, fd, v, flags);
+	if (r >= 0)
+		errno = e;
+	if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_LOWAT_CUT))
+		rx_lowat_restore(k->c, fd);
+	if (unlikely(atomic_load_explicit(&k->c->stage, memory_order_relaxed) == ST_NEW) && r > 0)
+		ctl_think(k->t, k->c, fd, true);
+	return r;
+}
+
+static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
+{
+	int e = errno;
+	ssize_t r;
+
+	if (unlikely(conn_att(k->c) && !__libc_single_threaded))
+		pthread_testcancel();
+	r = tx_send(k->t, k->c, fd, v, flags);
+	if (r >= 0)
+		errno = e;
+	if (unlikely(atomic_load_explicit(&k->c->stage, memory_order_relaxed) == ST_NEW) && r > 0)
+		ctl_think(k->t, k->c, fd, false);
+	return r;
+}
+
+static ssize_t recv_buf(struct call *k, int fd, void *buf, size_t n, int flags)
+{
+	struct iovec io = { buf, n < 0x7ffff000u ? n : 0x7ffff000u };
+	struct vec v = { &io, 1, 0, io.iov_len };
+	ssize_t r = recv_in(k, fd, &v, flags);
+
+	call_end(k);
+	return r;
+}
+
+static ssize_t send_buf(struct call *k, int fd, const void *buf, size_t n, int flags)
+{
+	struct iovec io = { (void *)buf, n < 0x7ffff000u ? n : 0x7ffff000u };
+	struct vec v = { &io, 1, 0, io.iov_len };
+	ssize_t r = send_in(k, fd, &v, flags);
+
+	call_end(k);
+	return r;
+}
+
+WSD_EXPORT ssize_t read(int fd, void *buf, size_t n)
+{
+	struct call k;
+
+	if (!call_begin(&k, fd))
+		return real.read(fd, buf, n);
+	if (unlikely(n == 0)) {		/* read(2) of nothing does not reach the socket */
+		call_end(&k);
+		return real.read(fd, buf, n);
+	}
+	return recv_buf(&k, fd, buf, n, 0);
+}
+
+WSD_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	struct call k;
+
+	return call_begin(&k, fd) ? send_buf(&k, fd, buf, n, 0) : real.write(fd, buf, n);
+}
+
+WSD_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	struct call k;
+
+	return call_begin(&k, fd) ? recv_buf(&k, fd, buf, n, flags) : real.recv(fd, buf, n, flags);
+}
+
+WSD_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	struct call k;
+
+	return call_begin(&k, fd) ? send_buf(&k, fd, buf, n, flags) : real.send(fd, buf, n, flags);
+}
+
+/* TCP gives no address: the kernel sets the length to 0 */
+WSD_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct call k;
+	ssize_t r;
+
+	if (!call_begin(&k, fd))
+		return real.recvfrom(fd, buf, n, flags, addr, len);
+	if (unlikely((addr && !conn_att(k.c)) || (flags & NO_STREAM_FLAGS))) {
+		rx_begin_tcp(k.c);
+		if (!conn_att(k.c) || (flags & NO_STREAM_FLAGS)) {
+			r = CALL_OUTSIDE(&k, real.recvfrom(fd, buf, n, flags, addr, len));
+			rx_end_tcp(k.c, flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) ? 0 : r);
+			if (r > 0 && atomic_load(&k.c->stage) == ST_NEW)
+				ctl_think(k.t, k.c, fd, true);
+			call_end(&k);
+			return r;
+		}
+		rx_end_tcp(k.c, 0);
+	}
+	r = recv_buf(&k, fd, buf, n, flags);
+	if (r >= 0 && addr && len) {
+		socklen_t z = 0;
+
+		if (!fault_copy(len, &z, sizeof(z))) {
+			errno = EFAULT;
+			return -1;
+		}
+	}
+	return r;
+}
+
+WSD_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	struct call k;
+	ssize_t r;
+
+	if (!call_begin(&k, fd))
+		return real.sendto(fd, buf, n, flags, addr, len);
+	if (unlikely((flags & MSG_FASTOPEN) || (addr && !conn_att(k.c)))) {
+		tx_begin_tcp(k.c);
+		r = CALL_OUTSIDE(&k, real.sendto(fd, buf, n, flags, addr, len));
+		tx_end_tcp(k.c, r);
+		call_end(&k);
+		return r;
+	}
+	return send_buf(&k, fd, buf, n, flags);
+}
+
+/* a bad array of iovecs is EFAULT, as the kernel's copy of it would find (G28) */
+static bool iov_there(const struct iovec *iov, int n)
+{
+	struct iovec x;
+
+	return n <= 0 || n > IOV_MAX ||
+	       (fault_copy(&x, iov, sizeof(x)) && fault_copy(&x, &iov[n - 1], sizeof(x)));
+}
+
+WSD_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	struct call k;
+	struct vec v;
+	ssize_t r;
+
+	if (!call_begin(&k, fd))
+		return real.readv(fd, iov, n);
+	if (unlikely(!iov_there(iov, n) || vec_init(&v, iov, n) < 0 || v.len == 0)) {
+		call_end(&k);
+		return real.readv(fd, iov, n);
+	}
+	r = recv_in(&k, fd, &v, 0);
+	call_end(&k);
+	return r;
+}
+
+WSD_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	struct call k;
+	struct vec v;
+	ssize_t r;
+
+	if (!call_begin(&k, fd))
+		return real.writev(fd, iov, n);
+	if (unlikely(!iov_there(iov, n) || vec_init(&v, iov, n) < 0 || v.len == 0)) {
+		call_end(&k);
+		return real.writev(fd, iov, n);
+	}
+	r = send_in(&k, fd, &v, 0);
+	call_end(&k);
+	return r;
+}
+
+/* with offset -1 these are readv and writev; any other is ESPIPE on a socket */
+WSD_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	struct call k;
+	struct vec v;
+	ssize_t r;
+
+	real_ready();
+	if (off != -1 || !call_begin(&k, fd)) {
+		static ssize_t (*f)(int, const struct iovec *, int, off_t, int);
+
+		if (!f)
+			*(void **)&f = real_sym("preadv2");
+		return f(fd, iov, n, off, flags);
+	}
+	if (flags & ~RWF_NOWAIT || !iov_there(iov, n) || vec_init(&v, iov, n) < 0) {
+		call_end(&k);
+		errno = flags & ~RWF_NOWAIT ? EOPNOTSUPP : n < 0 || n > IOV_MAX ? EINVAL : EFAULT;
+		return -1;
+	}
+	r = v.len ? recv_in(&k, fd, &v, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0) : 0;
+	call_end(&k);
+	return r;
+}
+
+WSD_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	struct call k;
+	struct vec v;
+	ssize_t r;
+
+	real_ready();
+	if (off != -1 || !call_begin(&k, fd)) {
+		static ssize_t (*f)(int, const struct iovec *, int, off_t, int);
+
+		if (!f)
+			*(void **)&f = real_sym("pwritev2");
+		return f(fd, iov, n, off, flags);
+	}
+	if (flags & ~RWF_NOWAIT || !iov_there(iov, n) || vec_init(&v, iov, n) < 0) {
+		call_end(&k);
+		errno = flags & ~RWF_NOWAIT ? EOPNOTSUPP : n < 0 || n > IOV_MAX ? EINVAL : EFAULT;
+		return -1;
+	}
+	r = v.len ? send_in(&k, fd, &v, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0) : 0;
+	call_end(&k);
+	return r;
+}
+
+WSD_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off_t off, int flags);
+WSD_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	return preadv2(fd, iov, n, off, flags);
+}
+
+WSD_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off_t off, int flags);
+WSD_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	return pwritev2(fd, iov, n, off, flags);
+}
+
+static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
+{
+	struct msghdr h;
+	struct vec v;
+	ssize_t r;
+
+	if (!conn_att(k->c) || (flags & NO_STREAM_FLAGS) || !fault_copy(&h, m, sizeof(h)) ||
+	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
+	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
+		rx_begin_tcp(k->c);
+		r = CALL_OUTSIDE(k, real.recvmsg(fd, m, flags));
+		rx_end_tcp(k->c, flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) ? 0 : r);
+		if (r > 0 && atomic_load(&k->c->stage) == ST_NEW)
+			ctl_think(k->t, k->c, fd, true);
+		return r;
+	}
+	r = recv_in(k, fd, &v, flags);
+	if (r >= 0) {
+		m->msg_namelen = 0;
+		m->msg_controllen = 0;
+		m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+	}
+	return r;
+}
+
+WSD_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	struct call k;
+	ssize_t r;
+
+	if (!call_begin(&k, fd))
+		return real.recvmsg(fd, m, flags);
+	r = recvmsg_in(&k, fd, m, flags);
+	call_end(&k);
+	return r;
+}
+
+static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int flags)
+{
+	struct msghdr h;
+	struct vec v;
+	ssize_t r;
+
+	if (!conn_att(k->c) || (flags & MSG_FASTOPEN) || !fault_copy(&h, m, sizeof(h)) || h.msg_controllen ||
+	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
+	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
+		if (flags & MSG_OOB)
+			conn_to_tcp(k->c, WSD_R_OPTION);
+		tx_begin_tcp(k->c);
+		r = CALL_OUTSIDE(k, real.sendmsg(fd, m, flags));
+		tx_end_tcp(k->c, r);
+		if (r > 0 && atomic_load(&k->c->stage) == ST_NEW)
+			ctl_think(k->t, k->c, fd, false);
+		return r;
+	}
+	return send_in(k, fd, &v, flags);
+}
+
+/* descriptors that leave by SCM_RIGHTS are handed on first (G22) */
+static void look_for_rights(const struct msghdr *m)
+{
+	struct msghdr h;
+	struct cmsghdr *c;
+
+	if (!fault_copy(&h, m, sizeof(h)) || h.msg_controllen < sizeof(*c) || !h.msg_control || h.msg_controllen > 1 << 20)
+		return;
+	for (c = CMSG_FIRSTHDR(&h); c; c = CMSG_NXTHDR(&h, c)) {
+		size_t n, i;
+		int fd;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			hand_on_fd(fd);
+		}
+	}
+}
+
+WSD_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	struct call k;
+	ssize_t r;
+
+	if (!call_begin(&k, fd)) {
+		if (m && call_usable() && m->msg_controllen)
+			look_for_rights(m);
+		return real.sendmsg(fd, m, flags);
+	}
+	r = sendmsg_in(&k, fd, m, flags);
+	call_end(&k);
+	return r;
+}
+
+WSD_EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *to)
+{
+	struct timespec end, now;
+	struct call k;
+	unsigned i;
+	ssize_t r = 0;
+
+	if (!call_begin(&k, fd))
+		return real.recvmmsg(fd, m, n, flags, to);
+	if (to) {
+		if (to->tv_sec < 0 || to->tv_nsec < 0 || to->tv_nsec >= 1000000000) {
+			call_end(&k);
+			errno = EINVAL;
+			return -1;
+		}
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		end.tv_sec += to->tv_sec;
+		end.tv_nsec += to->tv_nsec;
+	}
+	if (n > IOV_MAX)
+		n = IOV_MAX;
+	for (i = 0; i < n; i++) {
+		r = recvmsg_in(&k, fd, &m[i].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (r < 0)
+			break;
+		m[i].msg_len = (unsigned)r;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (to) {
+			int64_t left;
+
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			left = (end.tv_sec - now.tv_sec) * 1000000000ll + end.tv_nsec - now.tv_nsec;
+			if (left < 0)
+				left = 0;
+			to->tv_sec = left / 1000000000;
+			to->tv_nsec = left % 1000000000;
+			if (left == 0) {
+				i++;
+				break;
+			}
+		}
+	}
+	if (i > 0 && r < 0 && errno != EAGAIN)
+		atomic_store(&k.c->s->kept_err, errno);
+	call_end(&k);
+	return i > 0 ? (int)i : (int)r;
+}
+
+static size_t iov_total(const struct msghdr *m)
+{
+	size_t i, t = 0;
+
+	for (i = 0; i < m->msg_iovlen; i++)
+		t += m->msg_iov[i].iov_len;
+	return t;
+}
+
+WSD_EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
+{
+	struct call k;
+	unsigned i;
+	ssize_t r = 0;
+
+	if (!call_begin(&k, fd)) {
+		if (m && call_usable())
+			for (i = 0; i < n && i < IOV_MAX; i++)
+				if (m[i].msg_hdr.msg_controllen)
+					look_for_rights(&m[i].msg_hdr);
+		return real.sendmmsg(fd, m, n, flags);
+	}
+	if (n > IOV_MAX)
+		n = IOV_MAX;
+	for (i = 0; i < n; i++) {
+		r = sendmsg_in(&k, fd, &m[i].msg_hdr, flags);
+		if (r < 0)
+			break;
+		m[i].msg_len = (unsigned)r;
+		if ((size_t)r < iov_total(&m[i].msg_hdr)) {
+			i++;
+			break;
+		}
+	}
+	call_end(&k);
+	return i > 0 ? (int)i : (int)r;
+}
+
+WSD_EXPORT ssize_t sendfile64(int out, int in, off_t *off, size_t n)
+{
+	struct call k;
+	ssize_t r;
+
+	if (call_begin(&k, out)) {
+		r = tx_sendfile(k.t, k.c, out, in, off, n);
+		if (r > 0 && atomic_load(&k.c->stage) == ST_NEW)
+			ctl_think(k.t, k.c, out, false);
+		call_end(&k);
+		return r;
+	}
+	if (call_begin(&k, in)) {
+		rx_begin_tcp(k.c);
+		r = CALL_OUTSIDE(&k, real.sendfile64(out, in, off, n));
+		rx_end_tcp(k.c, r);
+		call_end(&k);
+		return r;
+	}
+	return real.sendfile64(out, in, off, n);
+}
+
+WSD_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
+{
+	return sendfile64(out, in, off, n);
+}
+
+static bool is_pipe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+/* What the ring holds goes into the pipe by a copy; no more is taken than the pipe has room for. */
+static ssize_t splice_from_ring(struct call *k, int in, int out, size_t n, unsigned flags)
+{
+	struct pollfd p = { .fd = out, .events = POLLOUT };
+	char buf[4096];
+	struct iovec io = { buf, n < sizeof(buf) ? n : sizeof(buf) };
+	struct vec v = { &io, 1, 0, io.iov_len };
+	ssize_t r, w, at;
+	bool nb = flags & SPLICE_F_NONBLOCK;
+
+	/* POLLOUT of a pipe means that a page fits */
+	r = CALL_OUTSIDE(k, real.poll(&p, 1, nb ? 0 : -1));
+	if (r <= 0) {
+		if (r == 0)
+			errno = EAGAIN;
+		return -1;
+	}
+	r = rx_recv(k->t, k->c, in, &v, nb ? MSG_DONTWAIT : 0);
+	for (at = 0; at < r; at += w) {
+		w = CALL_OUTSIDE(k, real.write(out, buf + at, (size_t)(r - at)));
+		if (w < 0) {
+			if (errno != EAGAIN && errno != EINTR)
+				return -1;	/* nobody reads the pipe: what splice would have lost as well */
+			w = 0;
+			(void)CALL_OUTSIDE(k, real.poll(&p, 1, 100));
+		}
+	}
+	return r;
+}
+
+WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n, unsigned flags)
+{
+	struct call k;
+	ssize_t r;
+
+	if (call_begin(&k, in)) {
+		rx_begin_tcp(k.c);
+		if (conn_att(k.c) && n && rx_avail(k.c) && !in_off && !out_off && is_pipe(out)) {
+			rx_end_tcp(k.c, 0);
+			r = splice_from_ring(&k, in, out, n, flags);
+		} else {
+			r = CALL_OUTSIDE(&k, real.splice(in, in_off, out, out_off, n, flags));
+			rx_end_tcp(k.c, r);
+		}
+		call_end(&k);
+		return r;
+	}
+	if (call_begin(&k, out)) {
+		tx_begin_tcp(k.c);
+		r = CALL_OUTSIDE(&k, real.splice(in, in_off, out, out_off, n, flags));
+		tx_end_tcp(k.c, r);
+		call_end(&k);
+		return r;
+	}
+	return real.splice(in, in_off, out, out_off, n, flags);
+}
+
+/* ---- fortified twins: the size check is libc's, then the same call ---- */
+
+extern void __chk_fail(void) __attribute__((noreturn));
+WSD_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
+WSD_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);
+WSD_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
+				  socklen_t *len);
+
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
+{
+	if (n > size)
+		__chk_fail();
+	return read(fd, buf, n);
+}
+
+ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
+{
+	if (n > size)
+		__chk_fail();
+	return recv(fd, buf, n, flags);
+}
+
+ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	if (n > size)
+		__chk_fail();
+	return recvfrom(fd, buf, n, flags, addr, len);
+}
+
+/* libc's other names for the same calls */
+WSD_EXPORT ssize_t __read(int fd, void *buf, size_t n);
+WSD_EXPORT ssize_t __write(int fd, const void *buf, size_t n);
+WSD_EXPORT ssize_t __send(int fd, const void *buf, size_t n, int flags);
+
+ssize_t __read(int fd, void *buf, size_t n)
+{
+	return read(fd, buf, n);
+}
+
+ssize_t __write(int fd, const void *buf, size_t n)
+{
+	return write(fd, buf, n);
+}
+
+ssize_t __send(int fd, const void *buf, size_t n, int flags)
+{
+	return send(fd, buf, n, flags);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* signal.c - sigaction and its older relatives, and the masks of SIGSEGV and SIGBUS (G26, G28; core/sig.h) */
+#include <string.h>
+
+#include "wsd_switch/core/sig.h"
+
+#define SIG_INTERRUPT_FLAG 0x20000000	/* SA_INTERRUPT */
+
+typedef void (*handler_fn)(int);
+
+/* in libc but not in its headers */
+int __sigaction(int sig, const struct sigaction *act, struct sigaction *old);
+handler_fn bsd_signal(int sig, handler_fn h);
+handler_fn ssignal(int sig, handler_fn h);
+handler_fn sysv_signal(int sig, handler_fn h);
+handler_fn __sysv_signal(int sig, handler_fn h);
+
+static _Atomic uint64_t interrupts;	/* siginterrupt(): signal() installs these without SA_RESTART */
+
+static bool valid(int sig, handler_fn h)
+{
+	if (h != SIG_ERR && sig >= 1 && sig <= 64 && sig != 32 && sig != 33)
+		return true;
+	errno = EINVAL;
+	return false;
+}
+
+WSD_EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	real_ready();
+	return sig_set(sig, act, old);
+}
+
+WSD_EXPORT int __sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	return sigaction(sig, act, old);
+}
+
+static handler_fn set_simple(int sig, handler_fn h, int flags, bool self)
+{
+	struct sigaction a = { .sa_handler = h, .sa_flags = flags }, old;
+
+	if (!valid(sig, h))
+		return SIG_ERR;
+	sigemptyset(&a.sa_mask);
+	if (self)
+		sigaddset(&a.sa_mask, sig);
+	return sigaction(sig, &a, &old) < 0 ? SIG_ERR : old.sa_handler;
+}
+
+WSD_EXPORT handler_fn signal(int sig, handler_fn h)
+{
+	bool intr = sig >= 1 && sig <= 64 && (atomic_load(&interrupts) & (1ull << (sig - 1)));
+
+	return set_simple(sig, h, intr ? 0 : SA_RESTART, true);
+}
+
+WSD_EXPORT handler_fn bsd_signal(int sig, handler_fn h)
+{
+	return signal(sig, h);
+}
+
+WSD_EXPORT handler_fn ssignal(int sig, handler_fn h)
+{
+	return signal(sig, h);
+}
+
+WSD_EXPORT handler_fn __sysv_signal(int sig, handler_fn h)
+{
+	return set_simple(sig, h, (int)SA_RESETHAND | SA_NODEFER | SIG_INTERRUPT_FLAG, false);
+}
+
+WSD_EXPORT handler_fn sysv_signal(int sig, handler_fn h)
+{
+	return __sysv_signal(sig, h);
+}
+
+WSD_EXPORT int siginterrupt(int sig, int flag)
+{
+	struct sigaction a;
+
+	if (sigaction(sig, NULL, &a) < 0)
+		return -1;
+	if (flag) {
+		atomic_fetch_or(&interrupts, 1ull << (sig - 1));
+		a.sa_flags &= ~SA_RESTART;
+	} else {
+		atomic_fetch_and(&interrupts, ~(1ull << (sig - 1)));
+		a.sa_flags |= SA_RESTART;
+	}
+	return sigaction(sig, &a, NULL);
+}
+
+WSD_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	real_ready();
+	return sig_mask(how, set, old);
+}
+
+WSD_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	int r;
+
+	real_ready();
+	r = sig_mask(how, set, old);
+	if (!r)
+		return 0;
+	errno = r;
+	return -1;
+}
+
+WSD_EXPORT handler_fn sigset(int sig, handler_fn h)
+{
+	struct sigaction a = { .sa_handler = h }, old;
+	sigset_t set, was;
+
+	sigemptyset(&set);
+	if (sigaddset(&set, sig) < 0)
+		return SIG_ERR;
+	if (h == SIG_HOLD) {
+		if (sigprocmask(SIG_BLOCK, &set, &was) < 0)
+			return SIG_ERR;
+		if (sigismember(&was, sig))
+			return SIG_HOLD;
+		return sigaction(sig, NULL, &old) < 0 ? SIG_ERR : old.sa_handler;
+	}
+	if (sigaction(sig, &a, &old) < 0 || sigprocmask(SIG_UNBLOCK, &set, &was) < 0)
+		return SIG_ERR;
+	return sigismember(&was, sig) ? SIG_HOLD : old.sa_handler;
+}
+
+WSD_EXPORT int sigignore(int sig)
+{
+	struct sigaction a = { .sa_handler = SIG_IGN };
+
+	return sigaction(sig, &a, NULL);
+}
+
+WSD_EXPORT int sighold(int sig)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	return sigaddset(&set, sig) < 0 ? -1 : sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+WSD_EXPORT int sigrelse(int sig)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	return sigaddset(&set, sig) < 0 ? -1 : sigprocmask(SIG_UNBLOCK, &set, NULL);
+}

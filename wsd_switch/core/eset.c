@@ -1,0 +1,1423 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * eset.c - mirrors of the program's epoll sets
+ *
+ * The kernel's set stays what sleeps and wakes (design section 2). The mirror knows which of our connections are in it and keeps the *open
+ * list*: registrations whose gate is open, or closed with something left in the ring (G15).
+ *
+ * Invariant between opener and sleeper: the opener enters the list, then looks at `sleepers`, then swaps the gate
+ * word; the sleeper counts itself in, then walks the whole list and closes each gate. Entries only ever move to lower
+ * places (the last one fills a hole, new place stored first) and the walk goes downwards, so it misses none that was entered before it
+ * began; for one entered later the opener sees the sleeper.
+ *
+ * Changes of mirror and list are made under set->lock, which is tried with a bound. Not got: the connection goes to TCP for
+ * good and the kernel's own set is exact for it. The walk takes no lock.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "wsd_switch/core/switch.h"
+
+#define KICK_COOKIE	0x9c5d0e7b31f6a284ull	/* the eventfd of G17; never reported */
+#define BAD_EVENTS	(EPOLLONESHOT | EPOLLEXCLUSIVE)
+#define IN_EVENTS	(EPOLLIN | EPOLLRDNORM)
+#define EVENT_BITS	(EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | \
+			 EPOLLWRBAND | EPOLLMSG)
+#define HASH		256u
+#define SETS_PER_CHUNK	64u
+
+struct reg {
+	struct eset *set;
+	struct conn *c;
+	int fd;
+	uint32_t events;
+	epoll_data_t data;
+	bool want;		/* registered, as the program sees it */
+	bool in_kernel;		/* registered in the kernel's set, with ... */
+	bool dirty;		/* ... not these events and data (G19) */
+	bool bad;
+	bool rep;		/* last_rep is valid: edge-triggered, that head was reported */
+	uint32_t last_rep;
+	uint32_t k_events;
+	epoll_data_t k_data;
+	int32_t open_idx;
+	uint32_t round, ev_idx;
+	struct reg *next_conn, *next_fd, *next_data, *next_dirty;
+};
+
+struct eset {
+	_Atomic uint32_t lock;
+	_Atomic uint32_t sleepers;
+	_Atomic uint32_t n_open;
+	uint32_t cap;
+	struct reg *_Atomic *_Atomic open;
+	_Atomic uint32_t n_dirty;
+	_Atomic uint32_t n_att;		/* registrations of attached connections */
+	_Atomic uint32_t nested;	/* polled, or member of another set: nothing opens (G14.4) */
+	_Atomic uint32_t n_fd;
+	struct reg *by_fd[HASH], *by_data[HASH];
+	struct reg *dirty;
+	bool ambiguous;			/* registrations of two connections share one data: events cannot be told apart */
+	bool inherited;			/* from before a fork, not touched by this process yet */
+	bool turn;
+	bool kicked;
+	int epfd;
+	uint32_t round, rot;
+	_Atomic uint64_t asked;
+	struct ledger led;
+};
+
+static struct eset *_Atomic *set_tab;
+static struct eset *set_pool;
+static uint32_t set_fresh;
+static struct reg *reg_free;
+static _Atomic uint32_t pool_lock;
+static struct reg *reg_chunk;
+static uint32_t reg_left;
+static _Atomic int kick_fd = -1;
+
+static unsigned hash_fd(int fd)
+{
+	return (unsigned)fd % HASH;
+}
+
+static unsigned hash_data(uint64_t d)
+{
+	return (unsigned)((d * 0x9e3779b97f4a7c15ull) >> 56) % HASH;
+}
+
+void eset_init(void)
+{
+	set_tab = mmap(NULL, sizeof(*set_tab) * TAB_FDS, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	set_pool = mmap(NULL, sizeof(*set_pool) * MAX_SETS, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (set_tab == MAP_FAILED || set_pool == MAP_FAILED)
+		proc_on = false;
+}
+
+static struct eset *set_of(int epfd)
+{
+	return (unsigned)epfd < TAB_FDS ? atomic_load_explicit(&set_tab[epfd], memory_order_acquire) : NULL;
+}
+
+bool eset_known(int epfd)
+{
+	return set_of(epfd) != NULL;
+}
+
+void eset_new(int epfd)
+{
+	struct eset *s = NULL;
+	uint32_t i;
+
+	if ((unsigned)epfd >= TAB_FDS)
+		return;
+	if (set_of(epfd))
+		eset_close_fd(epfd);
+	if (!lock_try_long(&pool_lock, thr_tid(thr_get())))
+		return;
+	if (set_fresh < MAX_SETS) {
+		s = &set_pool[set_fresh++];
+	} else {
+		for (i = 0; i < MAX_SETS && !s; i++)
+			if (!atomic_load(&set_pool[i].n_fd) && !atomic_load(&set_pool[i].sleepers) &&
+			    !atomic_load(&set_pool[i].lock))
+				s = &set_pool[i];
+	}
+	if (s) {
+		struct reg *_Atomic *open = atomic_load(&s->open);
+		uint32_t cap = s->cap;
+
+		memset(s, 0, sizeof(*s));
+		atomic_store(&s->open, open);
+		s->cap = cap;
+		s->epfd = epfd;
+		led_init(&s->led);
+		atomic_store(&s->n_fd, 1);
+	}
+	lock_drop(&pool_lock);
+	fd_seen(epfd);
+	atomic_store_explicit(&set_tab[epfd], s, memory_order_release);
+}
+
+void eset_dup_fd(int epfd, int nfd)
+{
+	struct eset *s = set_of(epfd);
+
+	if (!s || (unsigned)nfd >= TAB_FDS)
+		return;
+	atomic_fetch_add(&s->n_fd, 1);
+	fd_seen(nfd);
+	atomic_store(&set_tab[nfd], s);
+}
+
+/* ---- registrations; set->lock and the conn's open_lock held ---- */
+
+static struct reg *reg_find(struct eset *s, int fd, struct conn *c)
+{
+	struct reg *r;
+
+	for (r = s->by_fd[hash_fd(fd)]; r; r = r->next_fd)
+		if (r->fd == fd && r->c == c)
+			return r;
+	return NULL;
+}
+
+static struct reg *reg_alloc(struct conn *c)
+{
+	struct reg *r = c->spare_regs;
+
+	if (r) {
+		c->spare_regs = r->next_conn;
+		return r;
+	}
+	if (!lock_try_long(&pool_lock, thr_tid(thr_get())))
+		return NULL;
+	r = reg_free;
+	if (r) {
+		reg_free = r->next_conn;
+	} else {
+		if (reg_left == 0) {
+			void *p = mmap(NULL, 256 * sizeof(*r), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				       -1, 0);
+
+			if (p != MAP_FAILED) {
+				reg_chunk = p;
+				reg_left = 256;
+			}
+		}
+		if (reg_left)
+			r = &reg_chunk[--reg_left];
+	}
+	lock_drop(&pool_lock);
+	return r;
+}
+
+void eset_free_regs(struct conn *c)
+{
+	struct reg *r;
+
+	if (!c->spare_regs || !lock_try_long(&pool_lock, thr_tid(thr_get())))
+		return;
+	while ((r = c->spare_regs)) {
+		c->spare_regs = r->next_conn;
+		r->c = NULL;
+		r->next_conn = reg_free;
+		reg_free = r;
+	}
+	lock_drop(&pool_lock);
+}
+
+static void data_link(struct eset *s, struct reg *r)
+{
+	unsigned h = hash_data(r->data.u64);
+	struct reg *o;
+
+	for (o = s->by_data[h]; o; o = o->next_data)
+		if (o->data.u64 == r->data.u64 && o->c != r->c)
+			s->ambiguous = true;
+	r->next_data = s->by_data[h];
+	s->by_data[h] = r;
+}
+
+static void data_unlink(struct eset *s, struct reg *r)
+{
+	struct reg **l = &s->by_data[hash_data(r->data.u64)];
+
+	while (*l && *l != r)
+		l = &(*l)->next_data;
+	if (*l)
+		*l = r->next_data;
+}
+
+static void set_data(struct eset *s, struct reg *r, const struct epoll_event *ev)
+{
+	if (r->data.u64 != ev->data.u64) {
+		data_unlink(s, r);
+		r->data = ev->data;
+		data_link(s, r);
+	}
+}
+
+/* the last entry fills the hole: new place first, so that a downward walk meets it once or twice, never not */
+static void list_remove(struct eset *s, struct reg *r)
+{
+	struct reg *_Atomic *open = atomic_load(&s->open);
+	uint32_t n = atomic_load(&s->n_open), last = n - 1;
+	struct reg *m;
+
+	if (r->open_idx < 0)
+		return;
+	m = atomic_load(&open[last]);
+	if (m != r) {
+		m->open_idx = r->open_idx;
+		atomic_store(&open[r->open_idx], m);
+	}
+	atomic_store(&open[last], NULL);
+	atomic_store(&s->n_open, last);
+	r->open_idx = -1;
+}
+
+static bool list_enter(struct eset *s, struct reg *r)
+{
+	uint32_t n = atomic_load(&s->n_open);
+	struct reg *_Atomic *open = atomic_load(&s->open), *_Atomic *big;
+	uint32_t i;
+
+	if (r->open_idx >= 0)
+		return true;
+	if (n == s->cap) {
+		uint32_t cap = s->cap ? s->cap * 2 : 512;
+
+		/* the old array may be under somebody's walk: it stays mapped, at most as much again in all */
+		big = mmap(NULL, cap * sizeof(*big), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (big == MAP_FAILED)
+			return false;
+		for (i = 0; i < n; i++)
+			atomic_store(&big[i], atomic_load(&open[i]));
+		atomic_store(&s->open, big);
+		s->cap = cap;
+		open = big;
+	}
+	r->open_idx = (int32_t)n;
+	atomic_store(&open[n], r);
+	atomic_store(&s->n_open, n + 1);
+	return true;
+}
+
+static void reg_remove(struct eset *s, struct reg *r)
+{
+	struct conn *c = r->c;
+	struct reg **l = &s->by_fd[hash_fd(r->fd)], *p;
+
+	list_remove(s, r);
+	while (*l && *l != r)
+		l = &(*l)->next_fd;
+	if (*l)
+		*l = r->next_fd;
+	data_unlink(s, r);
+	if (r->dirty) {
+		l = &s->dirty;
+		while (*l && *l != r)
+			l = &(*l)->next_dirty;
+		if (*l)
+			*l = r->next_dirty;
+		r->dirty = false;
+		atomic_fetch_sub(&s->n_dirty, 1);
+	}
+	p = atomic_load(&c->regs);
+	if (p == r) {
+		atomic_store(&c->regs, r->next_conn);
+	} else {
+		while (p && p->next_conn != r)
+			p = p->next_conn;
+		if (p)
+			p->next_conn = r->next_conn;
+	}
+	if (r->bad)
+		c->bad_regs--;
+	if (r->events & EPOLLET)
+		c->et_regs--;
+	if (conn_att(c))
+		atomic_fetch_sub(&s->n_att, 1);
+	r->want = r->in_kernel = false;
+	r->next_conn = c->spare_regs;
+	c->spare_regs = r;
+}
+
+static struct reg *reg_add(struct eset *s, int fd, struct conn *c, const struct epoll_event *ev)
+{
+	struct reg *r = reg_alloc(c);
+
+	if (!r)
+		return NULL;
+	/* walkers without a lock may still look at it: these two never become NULL */
+	r->set = s;
+	r->c = c;
+	memset(&r->fd, 0, sizeof(*r) - offsetof(struct reg, fd));
+	r->fd = fd;
+	r->open_idx = -1;
+	r->data = ev->data;
+	r->next_fd = s->by_fd[hash_fd(fd)];
+	s->by_fd[hash_fd(fd)] = r;
+	data_link(s, r);
+	r->next_conn = atomic_load(&c->regs);
+	atomic_store(&c->regs, r);
+	if (conn_att(c))
+		atomic_fetch_add(&s->n_att, 1);
+	return r;
+}
+
+static void reg_events(struct reg *r, uint32_t events)
+{
+	struct conn *c = r->c;
+	bool bad = events & BAD_EVENTS;
+
+	c->bad_regs += bad - r->bad;
+	r->bad = bad;
+	c->et_regs += !!(events & EPOLLET) - !!(r->events & EPOLLET);
+	r->events = events;
+	r->rep = false;
+}
+
+/* bring the kernel's set up to date for one registration (G19) */
+static void flush_one(struct eset *s, struct reg *r)
+{
+	struct epoll_event ev = { .events = r->events, .data = r->data };
+	int e = errno;
+
+	if (r->want && !r->in_kernel)
+		real.epoll_ctl(s->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+	else if (!r->want && r->in_kernel)
+		real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, r->fd, &ev);
+	else if (r->want && (r->k_events != r->events || r->k_data.u64 != r->data.u64))
+		real.epoll_ctl(s->epfd, EPOLL_CTL_MOD, r->fd, &ev);
+	r->in_kernel = r->want;
+	r->k_events = r->events;
+	r->k_data = r->data;
+	errno = e;
+}
+
+/* set->lock held */
+static void flush(struct eset *s, struct thr *t)
+{
+	struct reg *r;
+
+	while ((r = s->dirty)) {
+		struct conn *c = r->c;
+
+		s->dirty = r->next_dirty;
+		r->dirty = false;
+		atomic_fetch_sub(&s->n_dirty, 1);
+		flush_one(s, r);
+		if (!r->want && lock_try_long(&c->s->open_lock, thr_tid(t))) {
+			reg_remove(s, r);
+			/* nothing we know of waits for it now (G14.3) */
+			if (!atomic_load(&c->regs) && !atomic_load(&c->polled) && conn_att(c) &&
+			    atomic_load(&c->s->nonblock))
+				rx_close_gate(c);
+			lock_drop(&c->s->open_lock);
+		}
+	}
+}
+
+static bool flush_set(struct eset *s, struct thr *t)
+{
+	if (likely(!atomic_load_explicit(&s->n_dirty, memory_order_relaxed)))
+		return true;
+	if (!lock_try_long(&s->lock, thr_tid(t)))
+		return false;
+	flush(s, t);
+	lock_drop(&s->lock);
+	return true;
+}
+
+void eset_flush_all(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < set_fresh; i++)
+		if (atomic_load(&set_pool[i].n_fd))
+			flush_set(&set_pool[i], thr_get());
+}
+
+/* ---- opening ---- */
+
+bool eset_enter_open(struct conn *c)
+{
+	uint32_t tid = thr_tid(thr_get());
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn) {
+		bool ok;
+
+		if (atomic_load(&r->set->nested) || r->set->inherited)
+			return false;
+		if (r->open_idx >= 0)
+			continue;
+		if (!lock_try(&r->set->lock, tid))
+			return false;
+		ok = list_enter(r->set, r);
+		lock_drop(&r->set->lock);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+bool eset_sleepers(struct conn *c)
+{
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn)
+		if (atomic_load(&r->set->sleepers) || atomic_load(&r->set->nested))
+			return true;
+	return false;
+}
+
+struct ledger *eset_ledger(struct conn *c)
+{
+	struct reg *r = atomic_load_explicit(&c->regs, memory_order_acquire);
+
+	return r ? &r->set->led : NULL;
+}
+
+uint64_t eset_asked(struct conn *c)
+{
+	struct reg *r = atomic_load_explicit(&c->regs, memory_order_acquire);
+
+	return r ? atomic_load_explicit(&r->set->asked, memory_order_relaxed) : 0;
+}
+
+void eset_attached(struct conn *c)
+{
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn)
+		atomic_fetch_add(&r->set->n_att, 1);
+}
+
+/* ---- G17: wake a set whose sleeper cannot know ---- */
+
+/* out of the way of a program that counts on low numbers */
+static int fd_to_top(int fd)
+{
+	struct rlimit l;
+	int hi = -1, from;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return fd;
+	from = l.rlim_cur > (1u << 20) ? (int)(1u << 20) - 1 : (int)l.rlim_cur - 1;
+	for (; hi < 0 && from > 64; from -= 16)
+		hi = real.fcntl64(fd, F_DUPFD_CLOEXEC, from);
+	if (hi < 0)
+		return fd;
+	real.close(fd);
+	return hi;
+}
+
+static int kick_get(void)
+{
+	int fd = atomic_load(&kick_fd), e = errno, z = -1;
+
+	if (fd >= 0)
+		return fd;
+	fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd >= 0) {
+		fd = fd_to_top(fd);
+		if (!atomic_compare_exchange_strong(&kick_fd, &z, fd)) {
+			real.close(fd);
+			fd = z;
+		}
+	}
+	errno = e;
+	return fd;
+}
+
+int eset_kick_fd(void);
+int eset_kick_fd(void)
+{
+	return atomic_load(&kick_fd);
+}
+
+static void kick(struct eset *s)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = KICK_COOKIE };
+	int fd = kick_get(), e = errno;
+
+	if (fd < 0)
+		return;
+	s->kicked = true;
+	if (real.epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0 && errno == EEXIST)
+		real.epoll_ctl(s->epfd, EPOLL_CTL_MOD, fd, &ev);
+	errno = e;
+}
+
+static void unkick(struct eset *s)
+{
+	struct epoll_event x;
+	int e = errno;
+
+	s->kicked = false;
+	real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, eset_kick_fd(), &x);
+	errno = e;
+}
+
+static bool wants_in(const struct reg *r)
+{
+	return r->want && (r->events & IN_EVENTS);
+}
+
+/* A wait that sleeps already begins to cover c (G17): close, and if the ring is readable wake it. */
+static void cover(struct eset *s, struct reg *r, struct conn *c)
+{
+	uint32_t head;
+
+	if (!conn_att(c))
+		return;
+	if (!(atomic_load(&c->rx->gate) & WSD_GATE_OPEN) && rx_avail(c) == 0)
+		return;
+	if (!list_enter(s, r) || r->bad || atomic_load(&s->nested) || atomic_load(&s->sleepers))
+		rx_close_gate(c);
+	if ((atomic_load(&s->sleepers) || atomic_load(&s->nested)) && wants_in(r) && rx_readable(c, &head))
+		kick(s);
+}
+
+/* ---- epoll_ctl ---- */
+
+static int plain_ctl(struct conn *c, int epfd, int op, int fd, struct epoll_event *ev)
+{
+	int r = real.epoll_ctl(epfd, op, fd, ev);
+
+	/* whoever waits there does so without our knowing: the connection stays on TCP */
+	if (r == 0 && op != EPOLL_CTL_DEL && c)
+		conn_to_tcp(c, WSD_R_UNTRACKED);
+	return r;
+}
+
+/* May the call stay in the mirror until the next kernel wait on the set (G19)? */
+static bool may_defer(struct eset *s, struct reg *r, struct conn *c, const struct epoll_event *ev)
+{
+	if (!conn_att(c) || cfg.shake || !(atomic_load_explicit(&c->rx->gate, memory_order_relaxed) & WSD_GATE_OPEN))
+		return false;
+	if (r && ((r->events & (EPOLLET | BAD_EVENTS)) || (r->in_kernel && (r->k_events & (EPOLLET | BAD_EVENTS)))))
+		return false;
+	if (ev && (ev->events & (EPOLLET | BAD_EVENTS | EPOLLWAKEUP)))
+		return false;
+	return !s->inherited && !atomic_load(&s->nested) && atomic_load(&c->n_fd) == 1;
+}
+
+static void make_dirty(struct eset *s, struct reg *r)
+{
+	if (r->dirty)
+		return;
+	r->dirty = true;
+	r->next_dirty = s->dirty;
+	s->dirty = r;
+	atomic_fetch_add(&s->n_dirty, 1);
+}
+
+static void touch_all(struct eset *s, struct thr *t)
+{
+	unsigned h;
+	struct reg *r;
+
+	for (h = 0; h < HASH; h++)
+		for (r = s->by_fd[h]; r; r = r->next_fd) {
+			rx_touch(r->c);
+			if (conn_att(r->c) && rx_avail(r->c))
+				list_enter(s, r);	/* unread from before: a closed gate whose ring is not empty */
+		}
+	s->inherited = false;		/* last: a second thread waits for the lock until then */
+}
+
+int eset_ctl(struct thr *t, int epfd, int op, int fd, struct epoll_event *ev)
+{
+	struct eset *s = set_of(epfd);
+	struct conn *c = conn_get(fd);
+	struct epoll_event in;
+	struct reg *r;
+	bool locked;
+	int ret;
+
+	if (!c) {
+		if (op == EPOLL_CTL_ADD && set_of(fd))
+			eset_mark_nested(fd);
+		return real.epoll_ctl(epfd, op, fd, ev);
+	}
+	if (!s)
+		return plain_ctl(c, epfd, op, fd, ev);
+	if (unlikely(op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
+		return real.epoll_ctl(epfd, op, fd, ev);
+	memset(&in, 0, sizeof(in));
+	if (op != EPOLL_CTL_DEL && (!ev || !fault_copy(&in, ev, sizeof(in))))
+		return real.epoll_ctl(epfd, op, fd, ev);
+	if (!lock_try_long(&s->lock, thr_tid(t)))
+		return plain_ctl(c, epfd, op, fd, ev);
+	if (s->inherited)
+		touch_all(s, t);
+	locked = lock_try_long(&c->s->open_lock, thr_tid(t));
+	if (!locked) {
+		lock_drop(&s->lock);
+		return plain_ctl(c, epfd, op, fd, ev);
+	}
+	if (op != EPOLL_CTL_DEL)
+		rx_touch(c);
+	r = reg_find(s, fd, c);
+	if (may_defer(s, r, c, op == EPOLL_CTL_DEL ? NULL : &in)) {
+		bool have = r && r->want;
+
+		ret = -1;
+		if (op == EPOLL_CTL_ADD && have) {
+			errno = EEXIST;
+		} else if (op != EPOLL_CTL_ADD && !have) {
+			errno = ENOENT;
+		} else {
+			if (!r)
+				r = reg_add(s, fd, c, &in);
+			if (!r)
+				goto eager;
+			if (op == EPOLL_CTL_DEL) {
+				r->want = false;
+			} else {
+				r->want = true;
+				set_data(s, r, &in);
+				reg_events(r, in.events);
+			}
+			make_dirty(s, r);
+			ret = 0;
+			if (r->want)
+				cover(s, r, c);
+			/* the mirror first, then the look: a sleeper came with what it had (G19) */
+			if (atomic_load(&s->sleepers) && r->dirty) {
+				lock_drop(&c->s->open_lock);
+				flush(s, t);
+				lock_drop(&s->lock);
+				return 0;
+			}
+		}
+		goto out;
+	}
+eager:
+	if (r && r->dirty) {
+		struct reg **l = &s->dirty;
+
+		while (*l && *l != r)
+			l = &(*l)->next_dirty;
+		if (*l)
+			*l = r->next_dirty;
+		r->dirty = false;
+		atomic_fetch_sub(&s->n_dirty, 1);
+		flush_one(s, r);
+		if (!r->want) {
+			reg_remove(s, r);
+			r = NULL;
+		}
+	}
+	ret = real.epoll_ctl(epfd, op, fd, ev);
+	if (ret < 0)
+		goto out;
+	if (op == EPOLL_CTL_DEL) {
+		if (r)
+			reg_remove(s, r);
+		goto out;
+	}
+	if (!r)
+		r = reg_add(s, fd, c, &in);
+	if (!r) {
+		c->bad_regs++;		/* no memory for the mirror: it never opens */
+		conn_to_tcp(c, WSD_R_NOMEM);
+		goto out;
+	}
+	r->want = r->in_kernel = true;
+	set_data(s, r, &in);
+	reg_events(r, in.events);
+	r->k_events = in.events;
+	r->k_data = in.data;
+	if (in.events & EPOLLET) {
+		/* the kernel has an edge of its own now: the next wait joins it to the ring's */
+		atomic_store_explicit(&s->asked, 0, memory_order_relaxed);
+		s->turn = false;
+	}
+	cover(s, r, c);
+out:
+	lock_drop(&c->s->open_lock);
+	lock_drop(&s->lock);
+	return ret;
+}
+
+/* ---- looking and waiting ---- */
+
+/* LT EPOLLOUT inside a running segment with room (G18) */
+static bool room_now(struct conn *c)
+{
+	uint64_t g = atomic_load_explicit(&c->tx->gate, memory_order_relaxed);
+	uint32_t used;
+
+	if ((g & (WSD_GATE_OPEN | WSD_GATE_ON_RING)) != (WSD_GATE_OPEN | WSD_GATE_ON_RING) ||
+	    (atomic_load_explicit(&c->s->flags, memory_order_relaxed) & (S_NO_PUT | S_SHUT_WR | S_BROKEN)))
+		return false;
+	used = WSD_GATE_HEAD(g) - atomic_load_explicit(&c->s->peer_tail, memory_order_relaxed);
+	if (used > (c->mask + 1) / 2)
+		used = WSD_GATE_HEAD(g) - atomic_load_explicit(&c->tx->tail, memory_order_relaxed);
+	return used < (c->mask + 1) / 2;
+}
+
+#define SEEN_RING	1u	/* *seen: some gate is on its ring */
+
+/* a ring hit that also waits, level-triggered, for what only the kernel knows */
+static uint32_t kernel_part(const struct reg *r)
+{
+	struct pollfd p = { .fd = r->fd, .events = (short)(r->events & EVENT_BITS) };
+	int e = errno;
+
+	if (real.poll(&p, 1, 0) < 0)
+		p.revents = 0;
+	errno = e;
+	return (uint16_t)p.revents;
+}
+
+static uint32_t ring_events(struct reg *r, unsigned *seen)
+{
+	struct conn *c = r->c;
+	uint32_t e = 0, head;
+
+	if (!r->want)
+		return 0;
+	if (atomic_load_explicit(&c->rx->gate, memory_order_relaxed) & WSD_GATE_ON_RING)
+		*seen |= SEEN_RING;
+	if ((r->events & EPOLLOUT) && !(r->events & EPOLLET) && room_now(c))
+		e |= EPOLLOUT | (r->events & EPOLLWRNORM);
+	if ((r->events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT) && r->rep && rx_avail(c) == 0 &&
+	    r->last_rep != WSD_GATE_HEAD(atomic_load_explicit(&c->rx->gate, memory_order_relaxed))) {
+		/* something arrived since and was read without a wait: TCP's edge for it shows what is ready now */
+		e |= room_now(c) ? r->events & (EPOLLOUT | EPOLLWRNORM) : kernel_part(r) & (EPOLLOUT | EPOLLWRNORM);
+	}
+	if (!(r->events & IN_EVENTS))
+		return e;
+	if (rx_readable(c, &head)) {
+		if (!((r->events & EPOLLET) && r->rep && r->last_rep == head))
+			e |= r->events & IN_EVENTS;
+	} else if ((r->events & EPOLLET) && !(r->rep && r->last_rep == head) && rx_avail(c)) {
+		/* new bytes behind TCP bytes that the program knows of but has not read: TCP gives an edge for each arrival */
+		e |= kernel_part(r) & IN_EVENTS;
+	}
+	return e;
+}
+
+/* An edge was reported up to the head read here: with input in it the program reads on until EAGAIN, so a newer head is told as
+ * well; without, only an empty ring may be called told. */
+static void edge_told(struct reg *r, uint32_t e)
+{
+	uint32_t h = WSD_GATE_HEAD(atomic_load(&r->c->rx->gate));
+
+	if ((e & IN_EVENTS) || h == (uint32_t)atomic_load(&r->c->s->taken)) {
+		r->rep = true;
+		r->last_rep = h;
+	}
+}
+
+/* a one-shot registration has fired on the ring: the kernel must not fire it as well */
+static void disarm(struct eset *s, struct reg *r)
+{
+	struct epoll_event ev = { .events = r->events & ~EVENT_BITS, .data = r->data };
+	int e = errno;
+
+	real.epoll_ctl(s->epfd, EPOLL_CTL_MOD, r->fd, &ev);
+	errno = e;
+	r->events = r->k_events = ev.events;
+}
+
+/* ring hits behind n kernel events already in ev; set->lock held */
+static int look(struct eset *s, struct epoll_event *ev, int n, int max, unsigned *seen)
+{
+	uint32_t n_open = atomic_load(&s->n_open), k, i, e;	/* first this: the array only grows */
+	struct reg *_Atomic *open = atomic_load(&s->open);
+
+	*seen = 0;
+	if (!n_open)
+		return n;
+	i = s->rot++ % n_open;
+	for (k = 0; k < n_open && n < max; k++, i++) {
+		struct reg *r;
+
+		if (i >= n_open)
+			i = 0;
+		r = atomic_load_explicit(&open[i], memory_order_relaxed);
+		if (!r || !(e = ring_events(r, seen)))
+			continue;
+		if ((r->events & EPOLLOUT) && !(e & EPOLLOUT) && room_now(r->c))
+			e |= r->events & (EPOLLOUT | EPOLLWRNORM);
+		/* what TCP would report together is reported together */
+		if (((r->events & EPOLLOUT) && !(e & EPOLLOUT)) ||
+		    (!(r->events & EPOLLET) && atomic_load_explicit(&r->c->kevent, memory_order_relaxed)))
+			e |= kernel_part(r);
+		if (r->events & EPOLLONESHOT)
+			disarm(s, r);
+		if (r->events & EPOLLET)
+			edge_told(r, e);
+		if (r->round == s->round && r->ev_idx < (uint32_t)n && !s->ambiguous) {
+			ev[r->ev_idx].events |= e;
+		} else {
+			ev[n].events = e;
+			ev[n++].data = r->data;
+		}
+	}
+	return n;
+}
+
+static bool any_hit(struct eset *s, unsigned *seen)
+{
+	uint32_t n = atomic_load(&s->n_open), i;
+	struct reg *_Atomic *open = atomic_load(&s->open);
+
+	for (i = 0; i < n; i++) {
+		struct reg *r = atomic_load_explicit(&open[i], memory_order_relaxed);
+
+		if (r && conn_att(r->c) && ring_events(r, seen))
+			return true;
+	}
+	return false;
+}
+
+/* a kernel event and a ring hit of one registration are one event, however little room there is (G18) */
+static void join_ring(struct eset *s, struct reg *r, struct epoll_event *ev)
+{
+	unsigned seen = 0;
+	uint32_t e = ring_events(r, &seen);
+
+	if (!e)
+		return;
+	ev->events |= e;
+	if (r->events & EPOLLET)
+		edge_told(r, e);
+}
+
+/* What the kernel reported: remember it for G13, and take out the kick. Returns the events left. set->lock held
+ * or, `locked` false, not: then every connection of the set is marked. */
+static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
+{
+	int i, j = 0;
+
+	s->round++;
+	for (i = 0; i < n; i++) {
+		struct reg *r = NULL;
+
+		if (unlikely(ev[i].data.u64 == KICK_COOKIE)) {
+			if (s->kicked)
+				unkick(s);
+			continue;
+		}
+		if (i != j)
+			ev[j] = ev[i];
+		if (atomic_load_explicit(&s->n_att, memory_order_relaxed)) {
+			if (locked && !s->ambiguous)
+				for (r = s->by_data[hash_data(ev[i].data.u64)]; r; r = r->next_data)
+					if (r->data.u64 == ev[i].data.u64)
+						break;
+			if (r) {
+				if (ev[i].events & ~(EPOLLOUT | EPOLLWRNORM))
+					atomic_store_explicit(&r->c->kevent, 1, memory_order_relaxed);
+			} else if (!locked || s->ambiguous) {
+				unsigned h;
+
+				for (h = 0; h < HASH; h++)
+					for (r = s->by_fd[h]; r; r = r->next_fd)
+						atomic_store_explicit(&r->c->kevent, 1, memory_order_relaxed);
+				r = NULL;
+			}
+			if (r) {
+				r->round = s->round;
+				r->ev_idx = (uint32_t)j;
+				if (conn_att(r->c))
+					join_ring(s, r, &ev[j]);
+				if ((r->events & EPOLLET) && conn_att(r->c))
+					edge_told(r, 0);	/* what arrives from here on is news */
+				if (r->events & EPOLLONESHOT)
+					r->events &= ~EVENT_BITS;
+			}
+		}
+		j++;
+	}
+	return j;
+}
+
+static int kernel_wait(struct eset *s, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
+		       const sigset_t *mask)
+{
+	if (to && to->tv_sec == 0 && to->tv_nsec == 0 && !mask)
+		return real.epoll_wait(epfd, ev, max, 0);
+	if (!to)
+		return mask ? real.epoll_pwait(epfd, ev, max, -1, mask) : real.epoll_wait(epfd, ev, max, -1);
+	if (to->tv_nsec % 1000000 == 0 && to->tv_sec < 2000000) {
+		int ms = (int)(to->tv_sec * 1000 + to->tv_nsec / 1000000);
+
+		return mask ? real.epoll_pwait(epfd, ev, max, ms, mask) : real.epoll_wait(epfd, ev, max, ms);
+	}
+	if (real.epoll_pwait2)
+		return real.epoll_pwait2(epfd, ev, max, to, mask);
+	return real.epoll_pwait(epfd, ev, max, (int)(to->tv_sec * 1000 + (to->tv_nsec + 999999) / 1000000), mask);
+}
+
+struct asleep {
+	struct eset *s;
+	bool in;
+};
+
+static void asleep_end(struct asleep *a)
+{
+	if (a->in)
+		atomic_fetch_sub(&a->s->sleepers, 1);
+}
+
+/* entries that are closed and empty leave the list (G15) */
+static void clean(struct eset *s, struct thr *t)
+{
+	uint32_t i;
+
+	if (!atomic_load_explicit(&s->n_open, memory_order_relaxed) || !lock_try(&s->lock, thr_tid(t)))
+		return;
+	for (i = atomic_load(&s->n_open); i-- > 0;) {
+		struct reg *r = atomic_load(&atomic_load(&s->open)[i]);
+		struct conn *c = r ? r->c : NULL;
+
+		if (!c || !lock_try(&c->s->open_lock, thr_tid(t)))
+			continue;
+		if (!conn_att(c) ||
+		    (!(atomic_load(&c->rx->gate) & WSD_GATE_OPEN) && rx_avail(c) == 0))
+			list_remove(s, r);
+		lock_drop(&c->s->open_lock);
+	}
+	lock_drop(&s->lock);
+}
+
+/* true: something is readable, do not sleep */
+static bool close_all(struct eset *s, int *idle, bool *tcp_first)
+{
+	uint32_t i = atomic_load(&s->n_open);
+	struct reg *_Atomic *open = atomic_load(&s->open);
+	bool any = false;
+
+	*idle = 0;
+	*tcp_first = false;
+	while (i-- > 0) {
+		struct reg *r = atomic_load(&open[i]);
+		struct conn *c = r ? r->c : NULL;
+		uint32_t head;
+		uint64_t g;
+
+		if (!c || !conn_att(c))
+			continue;
+		g = rx_close_gate(c);
+		head = WSD_GATE_HEAD(g);
+		if (head == c->used)
+			(*idle)++;
+		if (head == (uint32_t)atomic_load(&c->s->taken) || !wants_in(r))
+			continue;
+		if ((r->events & EPOLLET) && r->rep && r->last_rep == head)
+			continue;
+		if (rx_readable(c, &head))
+			any = true;
+		else
+			*tcp_first = true;
+	}
+	return any;
+}
+
+static int64_t ts_left(const struct timespec *end)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (end->tv_sec - now.tv_sec) * 1000000000ll + end->tv_nsec - now.tv_nsec;
+}
+
+static bool mask_would_deliver(const sigset_t *mask)
+{
+	sigset_t pend;
+	int i;
+
+	if (!mask || sigpending(&pend) < 0)
+		return false;
+	for (i = 1; i < 65; i++)
+		if (sigismember(&pend, i) == 1 && sigismember(mask, i) == 0)
+			return true;
+	return false;
+}
+
+/* G18, G24: look, spin, and say whether to sleep. Returns events, -1 to sleep. */
+static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev, int max, bool zero,
+		 const sigset_t *mask)
+{
+	uint64_t t0 = tsc_now(), now, prev = t0, lim;
+	struct ledger *l = &s->led;
+	struct timespec none = { 0, 0 };
+	uint32_t me, i = 0, yields = 0, n_open;
+	unsigned seen = 0;
+	bool ask;
+	int64_t cost = 0;
+	int n = 0, m;
+
+	ask = t0 - atomic_load_explicit(&s->asked, memory_order_relaxed) > (uint64_t)ASK_GAP;
+	if (!lock_try_long(&s->lock, thr_tid(t)))
+		return -1;
+	if (ask) {
+		m = max > 1 ? (max + 1) / 2 : (s->turn = !s->turn) ? 1 : 0;
+		flush(s, t);
+		if (m > 0) {
+			atomic_store_explicit(&s->asked, t0, memory_order_relaxed);
+			n = kernel_wait(s, epfd, ev, m, &none, NULL);
+			if (n < 0) {
+				lock_drop(&s->lock);
+				return n;
+			}
+			if (n > 0 && (n = reported(s, ev, n, true)) == 0)
+				n = reported(s, ev, kernel_wait(s, epfd, ev, m, &none, NULL), true);
+		}
+	} else {
+		s->round++;
+	}
+	n = look(s, ev, n, max, &seen);
+	lock_drop(&s->lock);
+	if (n > 0)
+		return n;
+	n_open = atomic_load_explicit(&s->n_open, memory_order_relaxed);
+	if (zero || !n_open || mask || !spin_ok(t, l, t0))
+		return -1;
+	me = tsc_cpu1();
+	lim = spin_limit(l, (int)n_open);
+	for (;;) {
+		struct reg *r;
+
+		n_open = atomic_load_explicit(&s->n_open, memory_order_relaxed);
+		if (!n_open)
+			return -1;
+		seen = 0;
+		if (any_hit(s, &seen)) {
+			spin_done(l, (int64_t)(tsc_now() - t0) - cost, true, (int)n_open);
+			if (!lock_try_long(&s->lock, thr_tid(t)))
+				return -1;
+			s->round++;
+			n = look(s, ev, 0, max, &seen);
+			lock_drop(&s->lock);
+			if (n)
+				return n;
+			return -1;
+		}
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
+			return -1;
+		r = atomic_load(&atomic_load(&s->open)[i++ % n_open]);
+		if (r && conn_att(r->c) &&
+		    atomic_load_explicit(&r->c->rx->wcpu, memory_order_relaxed) == me) {
+			int y = spin_yield(t, &cost);
+
+			if (any_hit(s, &seen))
+				continue;
+			if (y || ++yields >= 2)
+				break;
+			prev = tsc_now();
+			me = tsc_cpu1();
+		} else {
+			_mm_pause();
+		}
+		now = tsc_now();
+		if (now - prev > (uint64_t)US(100) && spin_gap(t, now))
+			break;
+		prev = now;
+		if ((int64_t)(now - t0) - cost > (int64_t)lim)
+			break;
+		if (now - atomic_load_explicit(&s->asked, memory_order_relaxed) > (uint64_t)US(seen & SEEN_RING ? 5 : 2)) {
+			atomic_store_explicit(&s->asked, now, memory_order_relaxed);
+			if (!lock_try_long(&s->lock, thr_tid(t)))
+				return -1;
+			flush(s, t);
+			n = kernel_wait(s, epfd, ev, max, &none, NULL);
+			if (n > 0)
+				n = reported(s, ev, n, true);
+			lock_drop(&s->lock);
+			if (n) {
+				led_add(l, -((int64_t)(now - t0) - cost));
+				return n;
+			}
+		}
+	}
+	spin_done(l, (int64_t)(tsc_now() - t0) - cost, false, 0);
+	return -1;
+}
+
+int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
+	      const sigset_t *mask)
+{
+	struct eset *s = set_of(epfd);
+	struct asleep a __attribute__((cleanup(asleep_end))) = { s, false };
+	struct timespec end = { 0, 0 }, cut, rest;
+	unsigned loops = 0;
+	bool zero = to && to->tv_sec == 0 && to->tv_nsec == 0, tcp_first, locked, unflushed;
+	unsigned seen;
+	int n, idle, rounds = 0, backoff_ms = 1, e, tries;
+	const struct timespec *use = to;
+
+	/* the kernel says EINVAL, EFAULT */
+	if (!s || max <= 0 || !ev || !fault_copy(ev, ev, sizeof(*ev))) {
+		cs_leave(t);
+		n = kernel_wait(NULL, epfd, ev, max, to, mask);
+		cs_enter();
+		return n;
+	}
+	if (unlikely(s->inherited) && lock_try_long(&s->lock, thr_tid(t))) {
+		touch_all(s, t);
+		lock_drop(&s->lock);
+	}
+	if (to && !zero) {
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		end.tv_sec += to->tv_sec;
+		end.tv_nsec += to->tv_nsec;
+		if (end.tv_nsec >= 1000000000) {
+			end.tv_nsec -= 1000000000;
+			end.tv_sec++;
+		}
+	}
+	for (;; loops++) {
+		if (to && !zero && loops) {
+			int64_t left = ts_left(&end);
+
+			if (left < 0)
+				left = 0;
+			rest.tv_sec = left / 1000000000;
+			rest.tv_nsec = left % 1000000000;
+			to = &rest;
+		}
+		if (unlikely(mask != NULL) && mask_would_deliver(mask)) {
+			/* rings that always have something must not keep the signals of a masked wait out: one
+			 * of them waits, so this does not sleep */
+			cs_leave(t);
+			n = kernel_wait(s, epfd, ev, max, to, mask);
+			cs_enter();
+			if (n > 0) {
+				locked = lock_try_long(&s->lock, thr_tid(t));
+				n = reported(s, ev, n, locked);
+				if (locked)
+					lock_drop(&s->lock);
+			}
+			return n;
+		}
+		if (atomic_load(&s->n_open)) {
+			n = awake(t, s, epfd, ev, max, zero, mask);
+			if (n >= 0)
+				return n;
+		}
+		if (zero) {
+			/* no sleep, so the gates stay as they are */
+			flush_set(s, t);
+			do {	/* again if all that came was the kick, now taken out */
+				n = tries = kernel_wait(s, epfd, ev, max, to, mask);
+				e = errno;
+				if (n > 0) {
+					locked = lock_try_long(&s->lock, thr_tid(t));
+					n = reported(s, ev, n, locked);
+					if (locked)
+						lock_drop(&s->lock);
+				}
+			} while (n == 0 && tries > 0 && ++rounds < 4);
+			atomic_store_explicit(&s->asked, tsc_now(), memory_order_relaxed);
+			errno = e;
+			return n;
+		}
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && rounds == 0) {
+			/* a handler ran while we were awake in here: as if in the kernel (G26) */
+			sig_call_begin(t);
+			errno = EINTR;
+			return -1;
+		}
+		/* sleep: counted in first, then every gate closed, then looked at once more (G15) */
+		atomic_fetch_add(&s->sleepers, 1);
+		a.in = true;
+		unflushed = !flush_set(s, t);
+		tcp_first = false;
+		if (atomic_load(&s->n_open)) {
+			bool any = close_all(s, &idle, &tcp_first);
+
+			if (any && ++rounds < 4) {
+				a.in = false;
+				atomic_fetch_sub(&s->sleepers, 1);
+				if (!lock_try_long(&s->lock, thr_tid(t)))
+					continue;
+				s->round++;
+				n = look(s, ev, 0, max, &seen);
+				lock_drop(&s->lock);
+				if (n > 0)
+					return n;
+				continue;
+			}
+			if (any)
+				tcp_first = true;	/* somebody else keeps taking it: look again soon */
+			led_sleep(&s->led, idle);
+		}
+		use = to;
+		if (tcp_first || unflushed) {
+			/* a ring behind TCP bytes on their way: another reader may take what would wake us (G9) */
+			cut.tv_sec = 0;
+			cut.tv_nsec = backoff_ms * 1000000l;
+			if (!to || ts_left(&end) > cut.tv_nsec)
+				use = &cut;
+			backoff_ms = backoff_ms * 2 < 50 ? backoff_ms * 2 : 50;
+		}
+		cs_leave(t);
+		n = kernel_wait(s, epfd, ev, max, use, mask);
+		e = errno;
+		cs_enter();
+		a.in = false;
+		atomic_fetch_sub(&s->sleepers, 1);
+		atomic_store_explicit(&s->asked, tsc_now(), memory_order_relaxed);
+		if (n > 0) {
+			int was = n;
+
+			if (atomic_load_explicit(&s->n_att, memory_order_relaxed) || s->kicked) {
+				locked = lock_try_long(&s->lock, thr_tid(t));
+				n = reported(s, ev, n, locked);
+				if (locked) {
+					/* the rings fill the rest; whoever reports one passes the wake-up on, as TCP
+					 * wakes all who wait level-triggered */
+					if (n < was) {
+						n = look(s, ev, n, max, &seen);
+						if (n > 0 && atomic_load(&s->sleepers))
+							kick(s);
+					}
+					lock_drop(&s->lock);
+				}
+			}
+			if (n == 0 && was > 0) {	/* only the kick */
+				rounds = 0;
+				if (to && ts_left(&end) <= 0)
+					return 0;
+				continue;
+			}
+		}
+		clean(s, t);
+		if (n == 0 && use == &cut) {
+			rounds = 0;
+			if (!to || ts_left(&end) > 0)
+				continue;
+		}
+		errno = e;
+		return n;
+	}
+}
+
+/* ---- ends ---- */
+
+/* The set is about to be polled, or put into another one: from now on nothing in it opens, and what its rings still
+ * hold shows as the kick. */
+void eset_mark_nested(int epfd)
+{
+	struct eset *s = set_of(epfd);
+	unsigned seen = 0;
+	int idle;
+	bool x;
+
+	if (!s)
+		return;
+	if (!atomic_exchange(&s->nested, 1)) {
+		flush_set(s, thr_get());
+		if (close_all(s, &idle, &x))
+			kick(s);
+	} else {
+		if (s->kicked)
+			unkick(s);
+		if (any_hit(s, &seen))
+			kick(s);
+	}
+}
+
+/* the last descriptor of a connection goes away: the kernel forgets its registrations, so do we */
+void eset_forget_conn(struct conn *c)
+{
+	struct thr *t = thr_get();
+	struct reg *r;
+	int guard = 0;
+
+	/* what the program asked for happens before the number is free (G19); another process may hold the file, and then
+	 * the kernel's set keeps it */
+	for (r = atomic_load(&c->regs); r; r = r->next_conn)
+		if (r->dirty)
+			flush_set(r->set, t);
+	for (r = atomic_load(&c->regs); r; r = r->next_conn)
+		r->want = false;	/* nothing more is reported for it, whoever holds the lock */
+	while ((r = atomic_load(&c->regs)) && guard++ < 10000) {
+		struct eset *s = r->set;
+
+		if (!lock_try_long(&s->lock, thr_tid(t)))
+			return;
+		if (lock_try_long(&c->s->open_lock, thr_tid(t))) {
+			reg_remove(s, r);
+			lock_drop(&c->s->open_lock);
+		}
+		lock_drop(&s->lock);
+	}
+}
+
+/* what makes the kernel report an edge again does so for the ring (SO_RCVLOWAT) */
+void eset_rearm(struct conn *c)
+{
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn)
+		r->rep = false;
+}
+
+void eset_drop_fd(int fd, struct conn *c)
+{
+	struct thr *t = thr_get();
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn)
+		if (r->dirty)
+			flush_set(r->set, t);
+}
+
+void eset_close_fd(int epfd)
+{
+	struct thr *t = thr_get();
+	struct eset *s;
+	struct reg *r;
+	unsigned h;
+
+	if ((unsigned)epfd >= TAB_FDS)
+		return;
+	s = atomic_exchange(&set_tab[epfd], NULL);
+	if (!s)
+		return;
+	if (atomic_load(&s->n_fd) > 1) {
+		uint32_t i;
+
+		/* the kernel's set lives on under another number */
+		flush_set(s, t);
+		atomic_fetch_sub(&s->n_fd, 1);
+		if (s->epfd == epfd)
+			for (i = 0; i < TAB_FDS && i < 65536; i++)
+				if (atomic_load(&set_tab[i]) == s) {
+					s->epfd = (int)i;
+					break;
+				}
+		return;
+	}
+	if (lock_try_long(&s->lock, thr_tid(t))) {
+		for (h = 0; h < HASH; h++)
+			while ((r = s->by_fd[h])) {
+				struct conn *c = r->c;
+
+				if (!lock_try_long(&c->s->open_lock, thr_tid(t)))
+					break;
+				reg_remove(s, r);
+				if (!atomic_load(&c->regs) && !atomic_load(&c->polled) && conn_att(c) &&
+				    atomic_load(&c->s->nonblock))
+					rx_close_gate(c);
+				lock_drop(&c->s->open_lock);
+			}
+		lock_drop(&s->lock);
+	}
+	atomic_store(&s->n_fd, 0);
+}
+
+void eset_after_fork(void)
+{
+	uint32_t i;
+
+	atomic_store(&pool_lock, 0);
+	for (i = 0; i < set_fresh; i++) {
+		struct eset *s = &set_pool[i];
+
+		atomic_store(&s->lock, 0);
+		atomic_store(&s->sleepers, 0);
+		if (atomic_load(&s->n_fd))
+			s->inherited = true;
+	}
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * switch.h - the state of the Windows Sockets switch in one process
+ *
+ * Every TCP connection that the program made or accepted under us has
+ *   a *side*: counts, locks and users, in memory shared with forked children (MAP_SHARED),
+ *             never with the peer;
+ *   a *conn*: this process's view of it, found by descriptor number in one load; once
+ *             attached it points into the session memory that the peer maps as well.
+ * A descriptor without a conn is none of our business and goes straight to libc.
+ *
+ * Life:     conns and sides lie in arrays that are never unmapped, so a stale pointer reads
+ *           old data, not a hole. A conn is recycled, and its session unmapped, only after every
+ *           thread has left the critical section it was in (cs_enter/cs_leave), and nobody
+ *           has it pinned across a kernel call. Kernel calls that may sleep are made outside critical
+ *           sections, with the conn pinned.
+ * Locks:    none is ever waited for without a bound, for its owner may be stopped, dead, or this very
+ *           thread below a signal handler. Not getting one means: go to TCP (gate.md G4, G15).
+ *           Order: set->lock, then side->open_lock; pool_lock and ctl_lock are taken alone.
+ * Unsafe:   only four things are (end of gate.md): an open gate over a sleeper that does not know; a put
+ *           at a wrong start; TCP read out of turn; a peer's word used unchecked.
+ */
+#ifndef WSD_SWITCH_SWITCH_H
+#define WSD_SWITCH_SWITCH_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/single_threaded.h>
+
+#include <wsd/shared_ring.h>
+#include <wsd/proxy_proto.h>
+#include <wsd/stats.h>
+
+#include "common/tsc.h"
+#include "wsd_switch/core/real.h"
+
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+#define WSD_EXPORT	__attribute__((visibility("default")))
+
+#define TAB_FDS		(1u << 20)	/* descriptors above are left to the kernel */
+#define MAX_CONNS	(1u << 16)	/* connections known at a time in one process */
+#define MAX_SETS	(1u << 12)	/* epoll sets mirrored at a time */
+#define MAX_THREADS	4096u		/* thread slots; more share one */
+
+/* ---- configuration, read once (config.c) ---- */
+struct config {
+	bool off;
+	bool shake;			/* test mode: gates close and open at random */
+	uint64_t shake_seed;
+	unsigned offer_after;		/* receives that moved bytes before a connection is offered */
+	uint64_t offer_bytes;		/* or bytes either way */
+	uint32_t ring_size;		/* 0: the daemon's choice */
+	double spin_us;
+	const char *catalog, *provider;	/* copies: programs overwrite their environment */
+	const char *daemon, *runtime_dir;
+	const char *log_path;
+	int log_level;
+	bool fd_hidden;
+};
+extern struct config cfg;
+void config_init(void);
+
+/* ---- the log: silent unless WSD_LOG names a file (log.c) ---- */
+void log_write(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define log_error(...)	log_write(0, __VA_ARGS__)
+#define log_warn(...)	log_write(1, __VA_ARGS__)
+#define log_debug(...)	do { if (unlikely(cfg.log_level >= 2)) log_write(2, __VA_ARGS__); } while (0)
+
+/* ---- threads (thr.c) ---- */
+struct thr {
+	_Atomic uint32_t tid;		/* 0: slot free */
+	_Atomic uint32_t nest;		/* depth of critical sections */
+	_Atomic uint64_t seq;		/* outermost sections left */
+	uint32_t in_handler;		/* depth of wrapped signal handlers */
+	_Atomic uint32_t sig_any;	/* a handler ran since the call began (G26) */
+	_Atomic uint32_t sig_eintr;	/* ... one installed without SA_RESTART */
+	uint32_t rand;
+	/* crowding (G25) */
+	uint64_t crowded_until, crowd_len, crowd_last, rt_when;
+	long last_nivcsw;
+	int rt_pol;
+	/* copy fix-up and signal masks (fault.c, sig.c) */
+	uint64_t mask_shadow;		/* SIGSEGV and SIGBUS as the program believes they are blocked */
+	uintptr_t handler_frame;	/* of the outermost wrapped handler */
+	bool shared;			/* the overflow slot */
+} __attribute__((aligned(64)));
+
+extern __thread struct thr *thr_self __attribute__((tls_model("initial-exec")));
+struct thr *thr_new(void);
+void thr_after_fork(void);
+uint32_t thr_tid(struct thr *t);
+
+static inline struct thr *thr_get(void)
+{
+	struct thr *t = thr_self;
+
+	return likely(t != NULL) ? t : thr_new();
+}
+
+static inline struct thr *cs_enter(void)
+{
+	struct thr *t = thr_get();
+
+	if (unlikely(t->shared))
+		atomic_fetch_add(&t->nest, 1);
+	else
+		atomic_store_explicit(&t->nest, atomic_load_explicit(&t->nest, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);	/* the other half is the reclaimer's membarrier */
+	return t;
+}
+
+static inline void cs_leave(struct thr *t)
+{
+	uint32_t n;
+
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unlikely(t->shared)) {
+		atomic_fetch_sub(&t->nest, 1);
+		return;
+	}
+	n = atomic_load_explicit(&t->nest, memory_order_relaxed) - 1;
+	if (n == 0)
+		atomic_store_explicit(&t->seq, atomic_load_explicit(&t->seq, memory_order_relaxed) + 1,
+				      memory_order_release);
+	atomic_store_explicit(&t->nest, n, memory_order_release);
+}
+
+/* ---- process (proc.c) ---- */
+struct proc_page {			/* lies in a page under MADV_WIPEONFORK (G27) */
+	_Atomic uint32_t alive;		/* 0: this is a forked child that has not yet been set up */
+	uint32_t pid;
+};
+extern struct proc_page *proc_page;
+extern _Atomic uint32_t proc_vfork_seen;
+extern _Atomic uint32_t proc_frozen;	/* seccomp: pass everything through (G22) */
+extern _Atomic uint32_t proc_uring;	/* an io_uring was made: new connections stay on TCP (G14.3) */
+extern uint32_t proc_fork_gen;		/* forks in this process's line so far */
+extern bool proc_on;			/* initialised and not switched off */
+
+void proc_init(void);
+void proc_child(void);
+bool proc_is_vfork_child_slow(void);
+bool proc_pid_dead(uint32_t pid);
+bool proc_family_dead(uint32_t gen);	/* every process forked after generation gen has ended */
+
+/* in calls that close, duplicate, connect, accept or exec */
+static inline bool proc_is_vfork_child(void)
+{
+	return unlikely(atomic_load_explicit(&proc_vfork_seen, memory_order_relaxed)) &&
+	       proc_is_vfork_child_slow();
+}
+
+static inline bool proc_usable(void)
+{
+	if (unlikely(!proc_on || atomic_load_explicit(&proc_frozen, memory_order_relaxed)))
+		return false;
+	if (unlikely(!atomic_load_explicit(&proc_page->alive, memory_order_relaxed)))
+		proc_child();
+	return true;
+}
+
+/* counts that only one thread of one process can touch need no bus lock; one instruction keeps them
+ * exact against signal handlers */
+static inline bool solo(void)
+{
+	return likely(__libc_single_threaded) && proc_fork_gen == 0 &&
+	       !atomic_load_explicit(&proc_vfork_seen, memory_order_relaxed);
+}
+
+static inline void cnt_add(_Atomic uint32_t *p, uint32_t v)
+{
+	if (solo())
+		__asm__ volatile("addl %1, %0" : "+m"(*(uint32_t *)p) : "er"(v) : "memory", "cc");
+	else
+		atomic_fetch_add(p, v);
+}
+
+static inline void cnt_add64(_Atomic uint64_t *p, uint64_t v)
+{
+	if (solo())
+		__asm__ volatile("addq %1, %0" : "+m"(*(uint64_t *)p) : "er"(v) : "memory", "cc");
+	else
+		atomic_fetch_add(p, v);
+}
+
+/* ---- try-locks with a recorded owner ---- */
+bool lock_try_slow(_Atomic uint32_t *l, uint32_t tid, unsigned spins);
+bool lock_try_long(_Atomic uint32_t *l, uint32_t tid);	/* gives way now and then; for calls that are system calls anyway */
+
+static inline bool lock_try(_Atomic uint32_t *l, uint32_t tid)
+{
+	uint32_t z = 0;
+
+	if (solo()) {
+		uint8_t ok;
+
+		__asm__ volatile("cmpxchgl %3, %1; sete %0" : "=q"(ok), "+m"(*(uint32_t *)l), "+a"(z)
+				 : "r"(tid) : "memory", "cc");
+		return ok;
+	}
+	if (likely(atomic_compare_exchange_strong_explicit(l, &z, tid, memory_order_acquire, memory_order_relaxed)))
+		return true;
+	return z != tid && lock_try_slow(l, tid, 64);
+}
+
+static inline void lock_drop(_Atomic uint32_t *l)
+{
+	atomic_store_explicit(l, 0, memory_order_release);
+}
+
+/* ---- side (side.c) ---- */
+#define S_SHUT_RD	0x0001u
+#define S_EOF		0x0002u		/* the kernel said end of stream */
+#define S_NO_OPEN	0x0004u		/* the receiving gate stays closed for good */
+#define S_NO_PUT	0x0008u		/* the sending ring is not used any more */
+#define S_SHUT_WR	0x0010u
+#define S_LOWAT		0x0020u		/* SO_RCVLOWAT > 1: closed while it lasts */
+#define S_BROKEN	0x0040u		/* reset after a peer's fault */
+#define S_FOREIGN	0x0080u		/* another program image may hold the socket */
+#define S_ATTACHED	0x0100u
+#define S_TOLD_RESET	0x0400u		/* ECONNRESET for unread ring bytes was given (G21) */
+#define S_LOWAT_CUT	0x0200u		/* the kernel's low-water mark is lower by what the ring held (G23) */
+#define USER_MANY	0xffffffffu
+
+struct side {
+	/* receiving: Y */
+	_Alignas(64) _Atomic uint64_t C;	/* bytes the program has taken from TCP */
+	_Atomic uint64_t taken;			/* bytes taken from the ring: the tail that counts */
+	_Atomic uint32_t sleepers;		/* threads in, or about to enter, a kernel wait or receive */
+	_Atomic uint32_t rx_lock;		/* bounded TCP reads (G9) */
+	_Atomic uint32_t open_lock;		/* opening, and this process's registrations (G15) */
+	_Atomic uint32_t rx_user;		/* process that receives or waits; USER_MANY (G14.2) */
+	_Atomic uint32_t flags;			/* S_*; only ever set, but S_LOWAT */
+	_Atomic int32_t kept_err;		/* error met after bytes had moved (G12) */
+	_Atomic uint32_t lowat;
+	_Atomic uint32_t holders;		/* processes that hold the socket, as far as we know */
+	/* sending: X */
+	_Alignas(64) _Atomic uint64_t H;	/* bytes handed to TCP */
+	_Atomic uint64_t put;			/* bytes put into the ring */
+	_Atomic uint32_t in_send;		/* threads inside a kernel send */
+	_Atomic uint32_t tx_lock;		/* putting (G4) */
+	_Atomic uint32_t peer_tail;		/* last look at the peer's tail, bounded; tx_lock */
+	_Atomic uint32_t base;			/* our own copy; tx_lock */
+	_Atomic uint32_t populated;		/* bytes of the sending ring whose pages are there; tx_lock */
+	_Atomic int32_t syn;			/* -1: not known (G16) */
+	_Atomic uint64_t checked_h;		/* H when the kernel last agreed, plus 1 */
+	_Atomic uint64_t seg_t0;		/* G7: when the segment began, in ticks */
+	_Atomic uint64_t seg_put;		/* G7: put at that time */
+	_Atomic uint64_t drain_at;		/* when waiting for TCP to drain last failed */
+	/* both */
+	_Atomic uint32_t nonblock;
+	_Atomic uint32_t why;			/* enum wsd_reason for flags NO_OPEN, NO_PUT */
+	uint64_t cookie;
+	uint32_t created_gen;
+	uint32_t index;
+	int32_t shm;			/* segment of the slab, -1: none */
+	uint32_t maker;			/* process that made it */
+	_Atomic uint32_t att_pid;	/* process that attached it, before any fork */
+};
+
+struct side *side_new(void);
+void side_drop(struct side *s);			/* this process holds it no more */
+void side_after_fork(void);
+/* at start-up: a side that another image has (carry.c). 0, -EINVAL: nobody has it any more, or another -errno */
+int side_attach(int id, uint32_t index, uint64_t cookie, struct side **ret);
+
+/* ---- ledger (ledger.c): G24, G25 ---- */
+struct ledger {
+	int64_t c;		/* ticks */
+	uint64_t last;
+	uint32_t broke;
+	bool go;
+};
+
+/* ---- connections (conn.c) ---- */
+struct eset;
+struct reg;
+
+enum conn_stage {
+	ST_NEW,			/* counts only; not worth an offer so far */
+	ST_OFFERED,		/* the provider was asked */
+	ST_ATTACHED,		/* session memory is mapped */
+	ST_TCP,			/* stays on TCP, c->why says why */
+};
+
+struct conn {
+	struct side *s;
+	_Atomic uint32_t stage;		/* enum conn_stage; ST_ATTACHED is stored last */
+	uint32_t mask;			/* ring size - 1 */
+	struct wsd_ring_dir *rx, *tx;
+	uint8_t *rxr, *txr;
+	struct wsd_session *hdr;
+	struct wsd_session *own;	/* private memory that rx, perhaps hdr as well, points into (carry.c) */
+	struct ledger led;
+	/* receiving */
+	_Atomic uint64_t seen;		/* head and base as last read, head << 32 | base: what is before needs no look at the gate */
+	uint64_t asked;			/* ticks: the kernel was last asked about input */
+	_Atomic uint32_t kevent;	/* it reported something that no exact receive has met (G13) */
+	uint32_t used;			/* head when the gate was last opened */
+	struct reg *_Atomic regs;	/* registrations in epoll sets; open_lock */
+	struct reg *spare_regs;		/* to be used again for this conn; open_lock */
+	uint32_t bad_regs;		/* of them ONESHOT, EXCLUSIVE or in an unknown set */
+	uint32_t et_regs;
+	bool touched;			/* this process has entered itself as a user (rx_touch) */
+	_Atomic uint32_t polled;	/* poll or select of ours has covered it */
+	uint32_t one_way;		/* waits the ring ended since the program last sent */
+	uint64_t acked_c;		/* C when an ACK was last pushed out, or went with a TCP send */
+	bool ack_due;			/* TCP bytes were taken and nothing sent since (G29) */
+	/* peeked bytes, kept so that a read meets what the peek showed (G12); rx user only */
+	uint8_t *peek;
+	uint64_t peek_at;
+	uint32_t peek_len;
+	/* life */
+	_Atomic uint32_t n_fd;		/* descriptor numbers of this process */
+	_Atomic uint32_t pins;
+	uint32_t gen;
+	uint32_t index;
+	uint8_t role;
+	uint8_t lost;			/* offers that came to nothing */
+	_Atomic uint32_t why;		/* enum wsd_reason */
+	int fd;				/* the number it was made with */
+	uint32_t n_recv;
+	uint64_t offer_next;		/* bytes at which to think of an offer again */
+	uintptr_t san;			/* the provider's socket; 0: none; ctl_lock */
+	struct conn *ev_next;		/* events that the provider raised; ctl_lock */
+	bool ev_on;
+	bool expected;			/* announced by SIO_WSD_EXPECT, not accepted yet; ctl_lock */
+	struct wsd_addr local, remote;	/* as offered */
+	struct conn *next;		/* graveyard, free list */
+	bool in_gate_stat;
+	bool exec_marked;		/* handed on by an exec under way (hand_on.c) */
+	bool exec_foreign;		/* S_FOREIGN stands for execs alone that failed */
+};
+
+extern struct conn *_Atomic *conn_tab;		/* by descriptor */
+extern _Atomic uint8_t *fd_kind;		/* by descriptor */
+enum { KIND_UNKNOWN, KIND_TCP, KIND_LISTENER, KIND_OTHER, KIND_EPOLL };
+
+extern _Atomic uint32_t fd_high;		/* no descriptor of ours at or above */
+void fd_seen(int fd);
+void conn_init(void);
+struct conn *conn_new(int fd, uint8_t role, bool nonblock);
+int conn_close_fd(int fd);			/* before the real close; returns 0 */
+void conn_dup_fd(int fd, int nfd);		/* after the real dup */
+struct conn *conn_by_id(uint64_t id);
+uint64_t conn_id(const struct conn *c);
+void conn_detach_all(uint32_t why, bool only_inherited);
+void conn_to_tcp(struct conn *c, uint32_t why);	/* both directions, for good */
+void conn_reclaim(void);
+void conn_after_fork(void);
+void conn_fork_count(int step);
+bool conn_lock_for_fork(void);
+void conn_unlock_for_fork(bool got);
+bool conn_elsewhere(struct conn *c);		/* attached by another process of ours, not mapped here */
+void conn_reset(struct conn *c, int fd, const char *why);
+bool conn_sole_holder(struct conn *c);		/* nobody else holds the socket */
+int conn_kind(int fd);				/* classify a descriptor, asking the kernel if need be */
+void conn_each(void (*f)(struct conn *c, void *arg), void *arg);
+void conn_stats_all(void);
+
+static inline struct conn *conn_get(int fd)
+{
+	if (unlikely((unsigned)fd >= TAB_FDS))
+		return NULL;
+	return atomic_load_explicit(&conn_tab[fd], memory_order_acquire);
+}
+
+static inline bool conn_att(const struct conn *c)
+{
+	return atomic_load_explicit(&c->stage, memory_order_acquire) == ST_ATTACHED;
+}
+
+static inline void conn_pin(struct conn *c)
+{
+	cnt_add(&c->pins, 1);
+}
+
+static inline void conn_unpin(struct conn *c)
+{
+	cnt_add(&c->pins, -1u);
+}
+
+/* ---- offers and the provider (ctl.c) ---- */
+extern const _Atomic uint32_t *_Atomic ctl_word;	/* NULL: no daemon yet */
+extern _Atomic uint32_t ctl_seen;
+extern _Atomic uint32_t ctl_waiting;			/* offers outstanding while there is no word */
+void ctl_init(void);
+void ctl_progress(struct thr *t);
+void ctl_offer(struct thr *t, struct conn *c, int fd);
+void ctl_retire(struct conn *c, uint32_t why, uint32_t unread);	/* before the last close */
+void ctl_unmap(struct conn *c);				/* when no thread is inside */
+void ctl_after_fork(void);
+void ctl_think(struct thr *t, struct conn *c, int fd, bool received);	/* is it time to offer? */
+bool ctl_lock_for_fork(void);
+void ctl_unlock_for_fork(bool got);
+int ctl_hidden_fd(void);
+
+static inline void ctl_look(struct thr *t)
+{
+	const _Atomic uint32_t *w = atomic_load_explicit(&ctl_word, memory_order_relaxed);
+
+	if (likely(w != NULL)) {
+		if (likely(atomic_load_explicit(w, memory_order_relaxed) ==
+			   atomic_load_explicit(&ctl_seen, memory_order_relaxed)))
+			return;
+	} else if (likely(!atomic_load_explicit(&ctl_waiting, memory_order_relaxed))) {
+		return;
+	}
+	ctl_progress(t);
+}
+
+/* ---- data (rx.c, tx.c) ---- */
+struct vec {			/* a caller's iovecs with a position */
+	const struct iovec *iov;
+	int n;
+	size_t off;		/* in iov[0] */
+	size_t len;		/* bytes left */
+};
+
+int vec_init(struct vec *v, const struct iovec *iov, int n);	/* 0 or -errno as readv would say */
+void vec_skip(struct vec *v, size_t n);
+
+ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
+void tx_begin_tcp(struct conn *c);			/* G3: before a kernel send of any kind */
+void tx_end_tcp(struct conn *c, ssize_t r);
+void rx_begin_tcp(struct conn *c);			/* before a kernel receive that is not ours to shape */
+void rx_end_tcp(struct conn *c, ssize_t r);
+bool rx_touch(struct conn *c);				/* record this process as a user; false: shared */
+uint32_t rx_avail(struct conn *c);			/* bytes in the ring, bounded */
+bool rx_readable(struct conn *c, uint32_t *ret_head);	/* ring counts as readable (G9) */
+void rx_lowat_restore(struct conn *c, int fd);
+void rx_maybe_open(struct thr *t, struct conn *c, int fd, bool nb);
+uint64_t rx_close_gate(struct conn *c);			/* always raises the epoch; returns the new word */
+void tx_leave(struct conn *c);
+struct ledger *rx_ledger(struct conn *c);
+bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel);
+
+/* ---- offsets against the kernel (offsets.c): G16 ---- */
+int off_check_rx(struct conn *c, int fd);		/* 1 agrees, 0 ask again later, -1 never again */
+int off_check_tx(struct conn *c, int fd);
+int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
+
+/* ---- ledger and crowding ---- */
+#define US(x)		tsc_us(x)
+#define EARN_WAIT	US(8)
+#define EARN_MSG	US(2)
+#define COST_OPEN	US(0.5)
+#define LED_CAP		US(2000)
+#define LED_FIRST	US(400)
+#define LED_NEED	US(40)
+#define LED_LOW		US(8)
+#define LED_REFILL	US(80)
+#define ASK_GAP		US(20)
+
+void led_init(struct ledger *l);
+void led_add(struct ledger *l, int64_t x);
+bool led_may(struct ledger *l, uint64_t now, bool peer_awake);
+void led_sleep(struct ledger *l, int idle);
+void spin_done(struct ledger *l, int64_t ticks, bool hit, int n_open);
+uint64_t spin_limit(struct ledger *l, int n_open);
+bool spin_ok(struct thr *t, struct ledger *l, uint64_t now);
+bool spin_gap(struct thr *t, uint64_t now);
+int spin_yield(struct thr *t, int64_t *cost);
+
+/* ---- copies that survive bad pointers (fault.c): G28 ---- */
+bool fault_copy(void *dst, const void *src, size_t n);	/* false: a fault; dst is undefined */
+void fault_install(void);
+
+/* ---- signals (sig.c): G26 ---- */
+static inline void sig_call_begin(struct thr *t)
+{
+	if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed))) {
+		atomic_store_explicit(&t->sig_any, 0, memory_order_relaxed);
+		atomic_store_explicit(&t->sig_eintr, 0, memory_order_relaxed);
+		/* a handler that was left by siglongjmp: the stack is above it again */
+		if (t->in_handler && (uintptr_t)__builtin_frame_address(0) > t->handler_frame)
+			t->in_handler = 0;
+	}
+}
+
+/* the mask to give to ppoll, pselect, epoll_pwait: `in` or, with SIGSEGV and SIGBUS taken out of it, `out` */
+const sigset_t *sig_strip_mask(const sigset_t *in, sigset_t *out);
+
+/* ---- epoll mirrors (eset.c) ---- */
+void eset_init(void);
+void eset_new(int epfd);
+void eset_close_fd(int epfd);
+void eset_dup_fd(int epfd, int nfd);
+int eset_ctl(struct thr *t, int epfd, int op, int fd, struct epoll_event *ev);
+int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
+	      const sigset_t *mask);
+bool eset_known(int epfd);
+void eset_mark_nested(int epfd);
+void eset_flush_all(void);
+void eset_forget_conn(struct conn *c);
+bool eset_enter_open(struct conn *c);	/* open_lock held: put into the lists; false: must not open */
+bool eset_sleepers(struct conn *c);
+struct ledger *eset_ledger(struct conn *c);
+uint64_t eset_asked(struct conn *c);
+void eset_attached(struct conn *c);
+void eset_rearm(struct conn *c);
+void eset_drop_fd(int fd, struct conn *c);
+void eset_free_regs(struct conn *c);	/* the conn is being recycled */
+void eset_after_fork(void);
+
+/* ---- poll and select (wait.c) ---- */
+int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask,
+	      bool ppoll);
+int wait_select(struct thr *t, int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *to,
+		const sigset_t *mask);
+
+/* ---- numbers for wsdrun --stats (stats.c) ---- */
+void stats_init(void);
+void stats_conn(void);
+void stats_accelerated(void);
+void stats_conn_end(struct conn *c);
+void stats_gate(bool open);
+
+/* ---- test mode ---- */
+static inline bool shake_hit(struct thr *t)
+{
+	if (likely(!cfg.shake))
+		return false;
+	t->rand = t->rand * 1664525u + 1013904223u;
+	return (t->rand >> 24) < 64;
+}
+
+#endif

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wait.c - poll and select over connections on two roads
+ *
+ * A ring that is readable (G9) is a hit; without one the wait may spin a little, then counts itself in at every
+ * connection it covers, closes their gates, looks once more, and sleeps in the kernel's own call (G14, G15). The kernel's
+ * answer is exact for all but the rings, which are added to it. A ring behind TCP bytes on their way is waited for in short
+ * pieces (G9).
+ */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "wsd_switch/core/switch.h"
+
+#define ON_STACK 64
+#define RD_BITS (POLLIN | POLLRDNORM)
+
+struct item {
+	struct conn *c;
+	int fd;
+	uint32_t i;		/* index in the caller's array; select: the descriptor */
+	bool in;		/* input is waited for */
+};
+
+struct items {
+	struct item *v;
+	uint32_t n, cap, n_att;
+	bool counted;
+	struct item stack[ON_STACK];
+	size_t mapped;
+};
+
+static void items_end(struct items *w)
+{
+	uint32_t i;
+
+	for (i = 0; i < w->n; i++) {
+		if (w->counted)
+			atomic_fetch_sub(&w->v[i].c->s->sleepers, 1);
+		conn_unpin(w->v[i].c);
+	}
+	w->n = 0;
+	if (w->mapped)
+		munmap(w->v, w->mapped);
+}
+
+static bool items_add(struct items *w, struct conn *c, int fd, uint32_t i, bool in)
+{
+	if (w->n == w->cap) {
+		size_t bytes = sizeof(struct item) * w->cap * 4;
+		struct item *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED)
+			return false;
+		memcpy(p, w->v, sizeof(struct item) * w->n);
+		if (w->mapped)
+			munmap(w->v, w->mapped);
+		w->v = p;
+		w->mapped = bytes;
+		w->cap *= 4;
+	}
+	conn_pin(c);
+	if (in) {
+		rx_touch(c);
+		atomic_store_explicit(&c->polled, 1, memory_order_relaxed);
+	}
+	w->n_att += conn_att(c);
+	w->v[w->n++] = (struct item){ c, fd, i, in };
+	return true;
+}
+
+static bool hit(const struct items *w)
+{
+	uint32_t i, h;
+
+	for (i = 0; i < w->n; i++)
+		if (w->v[i].in && conn_att(w->v[i].c) &&
+		    (rx_readable(w->v[i].c, &h) || atomic_load_explicit(&w->v[i].c->s->kept_err, memory_order_relaxed)))
+			return true;
+	return false;
+}
+
+/* wait awake for one of several rings; the first one's ledger pays (G24) */
+static bool spin(struct thr *t, struct items *w)
+{
+	uint64_t t0 = tsc_now(), now, prev = t0, lim;
+	struct ledger *l = NULL;
+	uint32_t i, n_open = 0, me = tsc_cpu1(), yields = 0;
+	int64_t cost = 0;
+
+	if (w->n_att > ON_STACK)
+		return false;
+	for (i = 0; i < w->n; i++) {
+		struct conn *c = w->v[i].c;
+
+		if (!w->v[i].in || !conn_att(c) || !(atomic_load(&c->rx->gate) & WSD_GATE_OPEN))
+			continue;
+		n_open++;
+		if (!l)
+			l = rx_ledger(c);
+	}
+	/* a wait for output or for strangers as well cannot be left to the rings */
+	if (!l || !spin_ok(t, l, t0))
+		return false;
+	lim = spin_limit(l, (int)n_open);
+	for (;;) {
+		if (hit(w)) {
+			spin_done(l, (int64_t)(tsc_now() - t0) - cost, true, (int)n_open);
+			return true;
+		}
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
+			return false;
+		for (i = 0; i < w->n; i++)
+			if (conn_att(w->v[i].c) &&
+			    atomic_load_explicit(&w->v[i].c->rx->wcpu, memory_order_relaxed) == me)
+				break;
+		if (i < w->n) {
+			int y = spin_yield(t, &cost);
+
+			if (hit(w))
+				continue;
+			if (y || ++yields >= 2)
+				break;
+			prev = tsc_now();
+			me = tsc_cpu1();
+		} else {
+			_mm_pause();
+		}
+		now = tsc_now();
+		if (now - prev > (uint64_t)US(100) && spin_gap(t, now))
+			break;
+		prev = now;
+		if ((int64_t)(now - t0) - cost > (int64_t)lim)
+			break;
+	}
+	spin_done(l, (int64_t)(tsc_now() - t0) - cost, false, 0);
+	return false;
+}
+
+/* counted in, then closed (G15); true: something is readable. *ret_behind: a ring behind TCP bytes. */
+static bool close_items(struct items *w, bool *ret_behind)
+{
+	uint32_t i, h;
+	bool any = false;
+
+	*ret_behind = false;
+	for (i = 0; i < w->n; i++)
+		atomic_fetch_add(&w->v[i].c->s->sleepers, 1);
+	w->counted = true;
+	for (i = 0; i < w->n; i++) {
+		struct conn *c = w->v[i].c;
+		uint64_t g;
+		bool open;
+
+		if (!w->v[i].in || !conn_att(c))
+			continue;
+		open = atomic_load_explicit(&c->rx->gate, memory_order_relaxed) & WSD_GATE_OPEN;
+		g = rx_close_gate(c);
+		if (rx_readable(c, &h) || atomic_load(&c->s->kept_err))
+			any = true;
+		else if (WSD_GATE_HEAD(g) != (uint32_t)atomic_load(&c->s->taken))
+			*ret_behind = true;
+		if (open && !any)
+			led_sleep(rx_ledger(c), WSD_GATE_HEAD(g) == c->used);
+	}
+	return any;
+}
+
+static void uncount(struct items *w)
+{
+	uint32_t i;
+
+	if (!w->counted)
+		return;
+	for (i = 0; i < w->n; i++)
+		atomic_fetch_sub(&w->v[i].c->s->sleepers, 1);
+	w->counted = false;
+}
+
+static bool is_zero(const struct timespec *to)
+{
+	return to && to->tv_sec == 0 && to->tv_nsec == 0;
+}
+
+static void deadline(struct timespec *end, const struct timespec *to)
+{
+	clock_gettime(CLOCK_MONOTONIC, end);
+	end->tv_sec += to->tv_sec;
+	end->tv_nsec += to->tv_nsec;
+	if (end->tv_nsec >= 1000000000) {
+		end->tv_nsec -= 1000000000;
+		end->tv_sec++;
+	}
+}
+
+/* what is left of a wait; never negative */
+static struct timespec left_of(const struct timespec *end)
+{
+	struct timespec now, r = { 0, 0 };
+	int64_t ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ns = (end->tv_sec - now.tv_sec) * 1000000000ll + end->tv_nsec - now.tv_nsec;
+	if (ns > 0) {
+		r.tv_sec = ns / 1000000000;
+		r.tv_nsec = ns % 1000000000;
+	}
+	return r;
+}
+
+static const struct timespec zero_ts;
+
+/*
+ * The common course of poll and select. ask() makes the kernel's call with the time given; it is called once, or in
+ * pieces while a ring waits behind TCP bytes. Returns what ask() returned, *ret_ring: add the rings.
+ */
+static int wait_common(struct thr *t, struct items *w, const struct timespec *to, const sigset_t *mask,
+		       int (*ask)(void *arg, const struct timespec *to), void *arg, bool *ret_ring)
+{
+	struct timespec end = { 0, 0 }, cut, rest;
+	const struct timespec *use;
+	int r, e, ms = 1;
+	bool behind = false;
+
+	*ret_ring = hit(w);
+	if (to && !is_zero(to))
+		deadline(&end, to);
+	if (!*ret_ring && !is_zero(to) && !mask)
+		*ret_ring = spin(t, w);
+	if (!*ret_ring && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && !is_zero(to)) {
+		sig_call_begin(t);		/* a handler ran while we were awake in here (G26) */
+		errno = EINTR;
+		return -1;
+	}
+	for (;;) {
+		if (*ret_ring || is_zero(to)) {
+			use = &zero_ts;
+		} else {
+			*ret_ring = close_items(w, &behind);
+			use = *ret_ring ? &zero_ts : to;
+			if (to && !*ret_ring) {
+				rest = left_of(&end);
+				use = &rest;
+			}
+			if (behind && !*ret_ring) {
+				cut.tv_sec = 0;
+				cut.tv_nsec = ms * 1000000l;
+				if (!to || rest.tv_sec > 0 || rest.tv_nsec > cut.tv_nsec)
+					use = &cut;
+				ms = ms * 2 < 50 ? ms * 2 : 50;
+			}
+		}
+		cs_leave(t);
+		r = ask(arg, use);
+		e = errno;
+		cs_enter();
+		uncount(w);
+		errno = e;
+		if (r == 0 && use == &cut) {
+			*ret_ring = hit(w);
+			continue;
+		}
+		if (r == 0 && *ret_ring && !is_zero(to) && !hit(w)) {
+			*ret_ring = false;	/* another reader took what ended the wait */
+			continue;
+		}
+		return r;
+	}
+}
+
+/* ---- poll ---- */
+
+struct poll_ask {
+	struct pollfd *p;
+	nfds_t n;
+	const sigset_t *mask;
+	bool ppoll;
+};
+
+static int ask_poll(void *arg, const struct timespec *to)
+{
+	struct poll_ask *a = arg;
+
+	if (a->ppoll || a->mask || (to && to->tv_nsec % 1000000))
+		return real.ppoll(a->p, a->n, to, a->mask);
+	return real.poll(a->p, a->n, to ? (int)(to->tv_sec * 1000 + to->tv_nsec / 1000000) : -1);
+}
+
+int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask,
+	      bool ppoll)
+{
+	struct items w __attribute__((cleanup(items_end)));
+	struct poll_ask a = { p, n, mask, ppoll };
+	bool ring = false;
+	uint32_t i, h;
+	nfds_t k;
+	int r;
+
+	w.v = w.stack;
+	w.n = w.n_att = 0;
+	w.cap = ON_STACK;
+	w.counted = false;
+	w.mapped = 0;
+	for (k = 0; k < n; k++) {
+		struct conn *c = conn_get(p[k].fd);
+
+		if (c && !items_add(&w, c, p[k].fd, (uint32_t)k, p[k].events & RD_BITS)) {
+			conn_to_tcp(c, WSD_R_NOMEM);
+			rx_touch(c);
+		}
+		if (unlikely(!c && p[k].fd >= 0 && eset_known(p[k].fd)))
+			eset_mark_nested(p[k].fd);
+	}
+	if (w.n == 0) {
+		cs_leave(t);
+		r = ask_poll(&a, to);
+		cs_enter();
+		return r;
+	}
+	r = wait_common(t, &w, to, mask, ask_poll, &a, &ring);
+	if (r < 0)
+		return r;
+	for (i = 0; i < w.n; i++) {
+		struct item *it = &w.v[i];
+		struct pollfd *q = &p[it->i];
+
+		if (!conn_att(it->c))
+			continue;
+		if (q->revents & ~(POLLOUT | POLLWRNORM))
+			atomic_store_explicit(&it->c->kevent, 1, memory_order_relaxed);
+		if (!it->in || !(rx_readable(it->c, &h) || atomic_load(&it->c->s->kept_err)))
+			continue;
+		if (!q->revents)
+			r++;
+		q->revents |= q->events & RD_BITS;
+	}
+	return r;
+}
+
+/* ---- select ---- */
+
+struct select_ask {
+	int n;
+	fd_set *r, *w, *e;
+	const sigset_t *mask;
+	size_t bytes;
+	unsigned long saved[3][FD_SETSIZE / 64];
+};
+
+static int ask_select(void *arg, const struct timespec *to)
+{
+	struct select_ask *a = arg;
+
+	/* the kernel overwrites the sets: each piece of a wait begins with the program's */
+	if (a->bytes <= sizeof(a->saved[0])) {
+		if (a->r)
+			memcpy(a->r, a->saved[0], a->bytes);
+		if (a->w)
+			memcpy(a->w, a->saved[1], a->bytes);
+		if (a->e)
+			memcpy(a->e, a->saved[2], a->bytes);
+	}
+	return real.pselect(a->n, a->r, a->w, a->e, to, a->mask);
+}
+
+static bool bit(const fd_set *s, int fd)
+{
+	return s && (((const unsigned long *)s)[fd / 64] >> (fd % 64) & 1);
+}
+
+int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const struct timespec *to,
+		const sigset_t *mask)
+{
+	struct items w __attribute__((cleanup(items_end)));
+	size_t bytes = n > 0 ? ((size_t)n + 63) / 64 * 8 : 0;
+	struct select_ask a = { .n = n, .r = rs, .w = ws, .e = es, .mask = mask, .bytes = bytes };
+	bool ring = false;
+	uint32_t i, h;
+	int fd, r;
+
+	w.v = w.stack;
+	w.n = w.n_att = 0;
+	w.cap = ON_STACK;
+	w.counted = false;
+	w.mapped = 0;
+	for (fd = 0; fd < n; fd++) {
+		struct conn *c;
+
+		if (!bit(rs, fd) && !bit(ws, fd) && !bit(es, fd))
+			continue;
+		c = conn_get(fd);
+		if (c && !items_add(&w, c, fd, (uint32_t)fd, bit(rs, fd)))
+			conn_to_tcp(c, WSD_R_NOMEM);
+		if (unlikely(!c && eset_known(fd)))
+			eset_mark_nested(fd);
+	}
+	if (bytes <= sizeof(a.saved[0])) {
+		if (rs)
+			memcpy(a.saved[0], rs, bytes);
+		if (ws)
+			memcpy(a.saved[1], ws, bytes);
+		if (es)
+			memcpy(a.saved[2], es, bytes);
+	}
+	if (w.n == 0) {
+		cs_leave(t);
+		r = ask_select(&a, to);
+		cs_enter();
+		return r;
+	}
+	if (bytes > sizeof(a.saved[0]))
+		/* more than FD_SETSIZE: a wait in pieces would need the sets again; these stay on TCP */
+		for (i = 0; i < w.n; i++)
+			conn_to_tcp(w.v[i].c, WSD_R_UNTRACKED);
+	r = wait_common(t, &w, to, mask, ask_select, &a, &ring);
+	if (r < 0)
+		return r;
+	for (i = 0; i < w.n; i++) {
+		struct item *it = &w.v[i];
+
+		if (!conn_att(it->c) || !it->in)
+			continue;
+		if (bit(rs, it->fd))
+			atomic_store_explicit(&it->c->kevent, 1, memory_order_relaxed);
+		if (bit(rs, it->fd) || !(rx_readable(it->c, &h) || atomic_load(&it->c->s->kept_err)))
+			continue;
+		((unsigned long *)rs)[it->fd / 64] |= 1ul << (it->fd % 64);
+		r++;
+	}
+	return r;
+}
