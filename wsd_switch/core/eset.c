@@ -820,6 +820,7 @@ static void disarm(struct eset *s, struct reg *r)
 static int look(struct eset *s, struct epoll_event *ev, int n, int max, unsigned *seen)
 {
 	uint32_t n_open = atomic_load(&s->n_open), k, i, e;	/* first this: the array only grows */
+	uint32_t n_kernel = (uint32_t)n;
 	struct reg *_Atomic *open = atomic_load(&s->open);
 
 	*seen = 0;
@@ -844,7 +845,7 @@ static int look(struct eset *s, struct epoll_event *ev, int n, int max, unsigned
 			disarm(s, r);
 		if (r->events & EPOLLET)
 			edge_told(r, e);
-		if (r->round == s->round && r->ev_idx < (uint32_t)n && !s->ambiguous) {
+		if (r->round == s->round && r->ev_idx < n_kernel && !s->ambiguous) {
 			ev[r->ev_idx].events |= e;
 		} else {
 			ev[n].events = e;
@@ -1049,6 +1050,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 	ask = t0 - atomic_load_explicit(&s->asked, memory_order_relaxed) > (uint64_t)ASK_GAP;
 	if (!lock_try_long(&s->lock, thr_tid(t)))
 		return -1;
+	s->round++;	/* what the kernel reported in an earlier wait is not in this ev[] */
 	if (ask) {
 		m = max > 1 ? (max + 1) / 2 : (s->turn = !s->turn) ? 1 : 0;
 		flush(s, t);
@@ -1062,8 +1064,6 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 			if (n > 0 && (n = reported(s, ev, n, true)) == 0)
 				n = reported(s, ev, kernel_wait(s, epfd, ev, m, &none, NULL), true);
 		}
-	} else {
-		s->round++;
 	}
 	n = look(s, ev, n, max, &seen);
 	lock_drop(&s->lock);
