@@ -66,7 +66,7 @@ struct eset {
 	struct reg *dirty;
 	bool ambiguous;			/* registrations of two connections share one data: events cannot be told apart */
 	bool inherited;			/* from before a fork, not touched by this process yet */
-	bool turn;
+	bool starved;			/* with room for one event the kernel had it, and a ring had something too */
 	bool kicked;
 	int epfd;
 	uint32_t round, rot;
@@ -725,7 +725,7 @@ eager:
 	if (in.events & EPOLLET) {
 		/* the kernel has an edge of its own now: the next wait joins it to the ring's */
 		atomic_store_explicit(&s->asked, 0, memory_order_relaxed);
-		s->turn = false;
+		s->starved = false;
 	}
 	cover(s, r, c);
 out:
@@ -1052,7 +1052,8 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 		return -1;
 	s->round++;	/* what the kernel reported in an earlier wait is not in this ev[] */
 	if (ask) {
-		m = max > 1 ? (max + 1) / 2 : (s->turn = !s->turn) ? 1 : 0;
+		m = max > 1 ? (max + 1) / 2 : !s->starved;
+		s->starved = false;
 		flush(s, t);
 		if (m > 0) {
 			atomic_store_explicit(&s->asked, t0, memory_order_relaxed);
@@ -1063,6 +1064,8 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 			}
 			if (n > 0 && (n = reported(s, ev, n, true)) == 0)
 				n = reported(s, ev, kernel_wait(s, epfd, ev, m, &none, NULL), true);
+			if (max == 1 && n == 1)
+				s->starved = any_hit(s, &seen);
 		}
 	}
 	n = look(s, ev, n, max, &seen);
@@ -1307,7 +1310,8 @@ void eset_mark_nested(int epfd)
 		return;
 	if (!atomic_exchange(&s->nested, 1)) {
 		flush_set(s, thr_get());
-		if (close_all(s, &idle, &x))
+		/* close_all knows of input alone; an edge for output may be due as well */
+		if (close_all(s, &idle, &x) | any_hit(s, &seen))
 			kick(s);
 	} else {
 		if (s->kicked)
