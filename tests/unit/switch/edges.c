@@ -774,6 +774,8 @@ static void do_rights(bool unread)
 		io.iov_base = &c;
 		recvmsg(us[1], &m, 0);
 		memcpy(&fd, CMSG_DATA(&u.h), sizeof(fd));
+		if (read(us[1], &c, 1) != 1)	/* the sender has said what it did */
+			_exit(1);
 		say("got %zd %s\n", read(fd, b, sizeof(b)), b);
 		say("sent %zd\n", write(fd, "reply", 5));
 		_exit(0);
@@ -789,6 +791,8 @@ static void do_rights(bool unread)
 	SAY_CALL(sendmsg(us[0], &m, 0));
 	if (!unread)
 		say("write %zd\n", write(sv[0], "passed", 6));
+	if (write(us[0], "g", 1) != 1)
+		say("no go-ahead\n");
 	ended(pid, "receiver");
 	close(sv[1]);
 	memset(b, 0, sizeof(b));
