@@ -32,6 +32,7 @@
 #define SEG_MAX_BYTES	(4ull << 30)
 #define DRAIN_MAX_US	50000
 #define DRAIN_EVERY_US	20000
+#define DRAIN_NEAR	(256 << 10)	/* bytes that may be gone within a nap */
 #define ACK_BULK	32768
 #define PAGE		4096u
 
@@ -343,11 +344,11 @@ static bool wait_drain(struct thr *t, struct conn *c, int fd)
 		if (now - moved > (uint64_t)US(3000) || now - t0 > (uint64_t)US(DRAIN_MAX_US) ||
 		    unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			break;
-		if (now - t0 > (uint64_t)US(100) ||
-		    atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == tsc_cpu1()) {
-			struct timespec nap = { 0, 20000 };
+		/* TCP would have us sleep as well; but not past the end, or the peer finds nothing and sleeps */
+		if (nsd > DRAIN_NEAR || atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == tsc_cpu1()) {
+			struct timespec nap = { 0, nsd > DRAIN_NEAR ? 20000 : 1000 };
 
-			nanosleep(&nap, NULL);	/* TCP would have us sleep as well */
+			nanosleep(&nap, NULL);
 		}
 	}
 	atomic_store_explicit(&s->drain_at, now, memory_order_relaxed);
