@@ -28,12 +28,15 @@
 #define KERNEL_PIECE	(256u << 10)	/* G5 */
 #define ROOM_SPIN_US	40		/* without the reader moving */
 #define ROOM_MAX_US	50000	/* in all */
+#define ROOM_NB_US	100	/* in all, non-blocking: what the kernel's copy of a bulk message takes as well */
 #define SEG_MAX_US	20e6		/* G7 */
 #define SEG_MAX_BYTES	(4ull << 30)
 #define DRAIN_MAX_US	50000
+#define DRAIN_NB_US	1500
 #define DRAIN_EVERY_US	20000
 #define DRAIN_NEAR	(256 << 10)	/* bytes that may be gone within a nap */
 #define ACK_BULK	32768
+#define NAGLE_MAX	65536	/* more than a segment is not held back by Nagle's algorithm */
 #define PAGE		4096u
 
 /* leave the ring: puts in progress fail, and the next segment starts at a new H (G3, G8). */
@@ -192,7 +195,7 @@ static int segment_begin(struct conn *c, int fd, uint64_t g)
 		int nsd;
 
 		/* the common reason first, and the one that waiting may cure */
-		if (real.ioctl(fd, SIOCOUTQNSD, &nsd) == 0 && nsd > 0 && !push_nagled(fd))
+		if (real.ioctl(fd, SIOCOUTQNSD, &nsd) == 0 && nsd > 0 && (nsd > NAGLE_MAX || !push_nagled(fd)))
 			return SEG_DRAIN;
 		r = off_check_tx(c, fd);
 		if (r <= 0)
@@ -271,7 +274,7 @@ static void source_skip(struct source *src, size_t n)
 }
 
 /* G25 for a sender waiting for room: true when there is some; bounded by ROOM_SPIN_US since the reader last moved */
-static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need, uint32_t *tail)
+static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need, uint32_t *tail, bool nb)
 {
 	uint64_t t0 = tsc_now(), now, begin = t0;
 	uint32_t old = *tail, me = tsc_cpu1(), room, comfort = (c->mask + 1) / 4;
@@ -302,7 +305,7 @@ static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need,
 			t0 = now;
 			yields = 0;
 		}
-		if (now - begin > (uint64_t)US(ROOM_MAX_US))
+		if (now - begin > (uint64_t)US(nb ? ROOM_NB_US : ROOM_MAX_US))
 			return false;
 		if (atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == me) {
 			if (spin_yield(t, &cost) || ++yields >= 2)
@@ -315,15 +318,18 @@ static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need,
 }
 
 /*
- * A blocking sender that fills TCP faster than the peer reads would never find it empty (G2), and never meet the ring. While
- * the peer is awake it may wait a little for that; now and then only, and never on a crowded machine. true: look again.
+ * A sender that fills TCP faster than the peer reads would never find it empty (G2), and never meet the ring. While the peer is
+ * awake it may wait a little for that; now and then only, and never on a crowded machine. A non-blocking sender no longer than
+ * its copies into the kernel have taken meanwhile, and only if the rate at which TCP drains says that it will be worth it.
+ * true: look again.
  */
-static bool wait_drain(struct thr *t, struct conn *c, int fd)
+static bool wait_drain(struct thr *t, struct conn *c, int fd, bool nb)
 {
 	struct side *s = c->s;
 	uint64_t t0 = tsc_now(), now = t0, last = atomic_load_explicit(&s->drain_at, memory_order_relaxed), moved = t0;
+	uint64_t most = (uint64_t)US(nb ? DRAIN_NB_US : DRAIN_MAX_US);
 	uint32_t head, tail, old = 0;
-	int nsd, old_nsd = -1;
+	int nsd, old_nsd = -1, first = -1;
 
 	if (now < t->crowded_until || now - last < (uint64_t)US(DRAIN_EVERY_US))
 		return false;
@@ -337,12 +343,16 @@ static bool wait_drain(struct thr *t, struct conn *c, int fd)
 		if (tail == head && nsd == 0)
 			return g & WSD_GATE_OPEN;	/* closed: the peer went to sleep on an empty stream */
 		now = tsc_now();
+		if (first < 0)
+			first = nsd;
 		if (tail != old || nsd != old_nsd)
 			moved = now;
 		old = tail;
 		old_nsd = nsd;
-		if (now - moved > (uint64_t)US(3000) || now - t0 > (uint64_t)US(DRAIN_MAX_US) ||
+		if (now - moved > (uint64_t)US(nb ? 200 : 3000) || now - t0 > most ||
 		    unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
+			break;
+		if (nb && now - t0 > most / 8 && (double)nsd * (double)(now - t0) > (double)(first - nsd) * (double)(most - (now - t0)))
 			break;
 		/* TCP would have us sleep as well; but not past the end, or the peer finds nothing and sleeps */
 		if (nsd > DRAIN_NEAR || atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == tsc_cpu1()) {
@@ -375,7 +385,7 @@ static ssize_t put_some(struct thr *t, struct conn *c, int fd, struct source *sr
 			break;
 		if (unlikely(!(g & WSD_GATE_ON_RING))) {
 			r = segment_begin(c, fd, g);
-			if (r == SEG_DRAIN && !nb && wait_drain(t, c, fd))
+			if (r == SEG_DRAIN && wait_drain(t, c, fd, nb))
 				continue;
 			if (r == 0 || r == SEG_DRAIN)
 				break;
@@ -418,12 +428,12 @@ static ssize_t put_some(struct thr *t, struct conn *c, int fd, struct source *sr
 		}
 		/* a message that would fit into an empty ring is not split (G5) */
 		if (done == 0 && src->left <= c->mask + 1 && room < src->left) {
-			if (nb || !wait_room(t, c, head, src->left, &tail))
+			if (!wait_room(t, c, head, src->left, &tail, nb))
 				break;
 			continue;
 		}
 		if (room < n && room < PUT_PIECE / 4) {
-			if (nb || !wait_room(t, c, head, n < PUT_PIECE / 2 ? n : PUT_PIECE / 2, &tail)) {
+			if (!wait_room(t, c, head, n < PUT_PIECE / 2 ? n : PUT_PIECE / 2, &tail, nb)) {
 				if (room == 0)
 					break;
 			} else {
