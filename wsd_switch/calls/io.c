@@ -269,11 +269,15 @@ static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
 			ctl_think(k->t, k->c, fd, true);
 		return r;
 	}
+	if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_CMSG) && rx_avail(k->c) == 0 && v.len)
+		return rx_recvmsg_tcp(k->t, k->c, fd, m, flags);
 	r = recv_in(k, fd, &v, flags);
 	if (r >= 0) {
 		m->msg_namelen = 0;
 		m->msg_controllen = 0;
 		m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+		if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_CMSG))
+			opt_ring_control(k->c, fd, m, h.msg_controllen);
 	}
 	return r;
 }
@@ -469,34 +473,70 @@ static bool is_pipe(int fd)
 	return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
 }
 
-/* What the ring holds goes into the pipe by a copy; no more is taken than the pipe has room for. */
-static ssize_t splice_from_ring(struct call *k, int in, int out, size_t n, unsigned flags)
+/* room in the pipe, as the kernel's splice waits for it: 1, or 0 when nobody reads it any more, or -1 and errno */
+static int pipe_room(struct call *k, int out, bool nb)
 {
 	struct pollfd p = { .fd = out, .events = POLLOUT };
-	char buf[4096];
-	struct iovec io = { buf, n < sizeof(buf) ? n : sizeof(buf) };
-	struct vec v = { &io, 1, 0, io.iov_len };
-	ssize_t r, w, at;
-	bool nb = flags & SPLICE_F_NONBLOCK;
+	int r;
 
-	/* POLLOUT of a pipe means that a page fits */
-	r = CALL_OUTSIDE(k, real.poll(&p, 1, nb ? 0 : -1));
-	if (r <= 0) {
-		if (r == 0)
+	for (;;) {
+		r = nb ? real.poll(&p, 1, 0) : CALL_OUTSIDE(k, real.poll(&p, 1, -1));
+		if (r > 0)
+			return !(p.revents & POLLERR);
+		if (r == 0) {
 			errno = EAGAIN;
-		return -1;
-	}
-	r = rx_recv(k->t, k->c, in, &v, nb ? MSG_DONTWAIT : 0);
-	for (at = 0; at < r; at += w) {
-		w = CALL_OUTSIDE(k, real.write(out, buf + at, (size_t)(r - at)));
-		if (w < 0) {
-			if (errno != EAGAIN && errno != EINTR)
-				return -1;	/* nobody reads the pipe: what splice would have lost as well */
-			w = 0;
-			(void)CALL_OUTSIDE(k, real.poll(&p, 1, 100));
+			return -1;
 		}
+		if (errno != EINTR || !atomic_load(&k->t->sig_any) || atomic_load(&k->t->sig_eintr))
+			return -1;
+		sig_call_begin(k->t);		/* a handler with SA_RESTART */
 	}
-	return r;
+}
+
+/*
+ * What the ring holds goes into the pipe by a copy; no more is taken than the pipe has room for. As in the kernel,
+ * SPLICE_F_NONBLOCK and O_NONBLOCK of the pipe are about the pipe, O_NONBLOCK of the socket is about the socket; and a
+ * non-blocking splice is short only if the pipe is full or the stream has no more (G12).
+ */
+static ssize_t splice_from_ring(struct call *k, int in, int out, size_t n, unsigned flags)
+{
+	bool nb = (flags & SPLICE_F_NONBLOCK) || (real.fcntl64(out, F_GETFL) & O_NONBLOCK);
+	bool more = atomic_load(&k->c->s->nonblock);
+	char buf[4096];
+	size_t total = 0;
+	ssize_t r = 0, w, at;
+
+	while (total < n) {
+		struct iovec io = { buf, n - total < sizeof(buf) ? n - total : sizeof(buf) };
+		struct vec v = { &io, 1, 0, io.iov_len };
+
+		/* POLLOUT of a pipe means that a page fits */
+		r = pipe_room(k, out, nb || total);
+		if (r == 0 && !total)	/* EPIPE and SIGPIPE are the kernel's; it takes nothing for them */
+			return CALL_OUTSIDE(k, real.splice(in, NULL, out, NULL, n, flags));
+		if (r <= 0)
+			break;
+		r = recv_in(k, in, &v, total ? MSG_DONTWAIT : 0);
+		if (r < 0 && total && errno != EAGAIN && errno != EINTR)
+			atomic_store(&k->c->s->kept_err, errno);
+		if (r <= 0)
+			break;
+		for (at = 0; at < r; at += w) {
+			struct pollfd p = { .fd = out, .events = POLLOUT };
+
+			w = CALL_OUTSIDE(k, real.write(out, buf + at, (size_t)(r - at)));
+			if (w < 0) {
+				if (errno != EAGAIN && errno != EINTR)
+					return -1;	/* the reader left just now: lost, as what lies in its pipe */
+				w = 0;		/* another writer was faster */
+				(void)CALL_OUTSIDE(k, real.poll(&p, 1, 100));
+			}
+		}
+		total += (size_t)r;
+		if (!more && rx_avail(k->c) == 0)
+			break;
+	}
+	return total ? (ssize_t)total : r;
 }
 
 WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n, unsigned flags)

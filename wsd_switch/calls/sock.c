@@ -150,6 +150,19 @@ static void add_ring_bytes(struct conn *c, void *val, socklen_t len)
 	memcpy(val, &ti, len < sizeof(ti) ? len : sizeof(ti));
 }
 
+/* while another thread has it switched on for a moment (tx.c) what the program set last is the answer */
+static int get_nodelay(struct conn *c, int fd, void *val, socklen_t *len)
+{
+	uint32_t n = atomic_load(&c->s->nodelay_push);
+	int r = real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, val, len), v;
+
+	if (r == 0 && *len == sizeof(v) && unlikely((n & 1) || n != atomic_load(&c->s->nodelay_push))) {
+		v = (int)(atomic_load(&c->s->nodelay_set) & 1);
+		memcpy(val, &v, sizeof(v));
+	}
+	return r;
+}
+
 WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
 	struct call k;
@@ -173,6 +186,11 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 	if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE)
 		conn_to_tcp(k.c, WSD_R_OPTION);
 #endif
+	if (level == IPPROTO_TCP && name == TCP_NODELAY && conn_att(k.c)) {
+		r = get_nodelay(k.c, fd, val, len);
+		call_end(&k);
+		return r;
+	}
 	r = real.getsockopt(fd, level, name, val, len);
 	if (r == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT && *len >= sizeof(uint32_t) &&
 	    (atomic_load(&k.c->s->flags) & S_LOWAT_CUT))
@@ -183,24 +201,13 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 	return r;
 }
 
-/* options that the ring does not reproduce: the stream stays on TCP (G14.4) */
-static bool not_for_rings(int level, int name)
+/* before the call: see push_nagled() in tx.c */
+static void note_nodelay(struct conn *c, int v)
 {
-	if (level == IPPROTO_TCP)
-		return name == TCP_ULP || name == TCP_REPAIR || name == TCP_INQ || name == TCP_MD5SIG;
-	if (level != SOL_SOCKET)
-		return false;
-	switch (name) {
-	case SO_PEEK_OFF:
-	case SO_TIMESTAMP:
-	case SO_TIMESTAMPNS:
-	case SO_TIMESTAMPING:
-	case SO_ATTACH_FILTER:
-	case SO_ATTACH_BPF:
-	case SO_BINDTODEVICE:
-		return true;
-	}
-	return false;
+	uint32_t n = atomic_load(&c->s->nodelay_set);
+
+	while (!atomic_compare_exchange_weak(&c->s->nodelay_set, &n, ((n + 2) & ~1u) | (v != 0)))
+		;
 }
 
 WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
@@ -210,8 +217,7 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 
 	if (!call_begin(&k, fd))
 		return real.setsockopt(fd, level, name, val, len);
-	if (unlikely(not_for_rings(level, name)))
-		conn_to_tcp(k.c, WSD_R_OPTION);
+	opt_before_set(k.c, level, name);
 	if (val && len >= sizeof(v) && !fault_copy(&v, val, sizeof(v)))
 		v = 0;
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT)
@@ -235,6 +241,8 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 			}
 		}
 	}
+	if (level == IPPROTO_TCP && name == TCP_NODELAY && val && len >= sizeof(v))
+		note_nodelay(k.c, v);
 	r = real.setsockopt(fd, level, name, val, len);
 	if (r == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT) {
 		atomic_store(&k.c->s->lowat, v > 1 ? (uint32_t)v : 1);

@@ -87,8 +87,10 @@ static void grace_begin(void)
 
 static void bury(struct conn *c)
 {
+	if (c->peek)
+		munmap(c->peek, (size_t)c->mask + 1);
+	c->peek = NULL;
 	ctl_unmap(c);
-	free(c->peek);
 	eset_free_regs(c);
 	side_drop(c->s);
 	c->gen++;

@@ -452,6 +452,10 @@ static void offer(struct conn *c, int fd)
 		atomic_store(&c->stage, ST_TCP);
 		return;
 	}
+	if (!opt_may_offer(c, fd)) {
+		atomic_store(&c->stage, ST_TCP);
+		return;
+	}
 	if (!reachable(&c->local, &c->remote)) {
 		atomic_store(&c->why, WSD_R_NOT_LOCAL);
 		atomic_store(&c->stage, ST_TCP);

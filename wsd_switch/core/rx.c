@@ -15,8 +15,11 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdlib.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "wsd_switch/core/ring.h"
@@ -140,6 +143,47 @@ void rx_end_tcp(struct conn *c, ssize_t r)
 
 /* ---- kernel receives; called and left inside the critical section, the call itself is outside ---- */
 
+/* The receive lock (G9). Signal handlers wait until it is dropped: one that reads would find its own thread inside, with bytes taken
+ * from TCP that C does not count yet, and could neither wait for them nor pass them. */
+static bool rx_lock_try(struct thr *t, struct side *s)
+{
+	sig_hold();
+	if (lock_try(&s->rx_lock, thr_tid(t)))
+		return true;
+	sig_release();
+	return false;
+}
+
+static void rx_lock_drop(struct side *s)
+{
+	lock_drop(&s->rx_lock);
+	sig_release();
+}
+
+/* The same after a bounded wait. A dead owner's is taken over: it held no bytes in hand, and C is set afresh where it matters
+ * (resync_c). */
+static bool rx_lock_get(struct thr *t, struct side *s)
+{
+	uint32_t owner;
+	int i;
+
+	for (i = 0; i < 200; i++) {
+		if (rx_lock_try(t, s))
+			return true;
+		if (atomic_load(&s->rx_lock) == thr_tid(t))
+			return false;	/* below a handler that went to the kernel unwrapped (sig.c) */
+		sched_yield();
+	}
+	owner = atomic_load(&s->rx_lock);
+	if (!owner || !proc_pid_dead(owner))
+		return false;
+	sig_hold();
+	if (atomic_compare_exchange_strong(&s->rx_lock, &owner, thr_tid(t)))
+		return true;
+	sig_release();
+	return false;
+}
+
 struct pinned {
 	struct thr *t;
 	struct conn *c;
@@ -151,6 +195,8 @@ static void pinned_end(struct pinned *p)
 {
 	if (p->in_kernel) {
 		cnt_add(&p->c->s->sleepers, -1u);
+		if (atomic_load(&p->c->s->rx_lock) == thr_tid(p->t))
+			rx_lock_drop(p->c->s);
 		conn_unpin(p->c);
 	}
 }
@@ -240,7 +286,7 @@ static bool advance_taken(struct side *s, uint64_t from, uint64_t to)
 /* bytes that a peek has shown are taken from its copy (G12) */
 static bool drain(struct thr *t, struct conn *c, uint64_t taken, uint32_t base, const struct vec *v, uint32_t n)
 {
-	if (unlikely(c->peek_len != 0) && lock_try(&c->s->rx_lock, thr_tid(t))) {
+	if (unlikely(c->peek_len != 0) && rx_lock_try(t, c->s)) {
 		bool ok = true, hit = false;
 
 		if (c->peek_len && taken >= c->peek_at && taken + n <= c->peek_at + c->peek_len) {
@@ -257,7 +303,7 @@ static bool drain(struct thr *t, struct conn *c, uint64_t taken, uint32_t base, 
 				left -= k;
 			}
 		}
-		lock_drop(&c->s->rx_lock);
+		rx_lock_drop(c->s);
 		if (hit)
 			return ok;
 	}
@@ -266,10 +312,10 @@ static bool drain(struct thr *t, struct conn *c, uint64_t taken, uint32_t base, 
 
 static void peek_forget(struct thr *t, struct conn *c, uint64_t taken)
 {
-	if (likely(c->peek_len == 0) || taken < c->peek_at + c->peek_len || !lock_try(&c->s->rx_lock, thr_tid(t)))
+	if (likely(c->peek_len == 0) || taken < c->peek_at + c->peek_len || !rx_lock_try(t, c->s))
 		return;
 	c->peek_len = 0;
-	lock_drop(&c->s->rx_lock);
+	rx_lock_drop(c->s);
 }
 
 /* After a receive: if the ring is empty now, the program's own low-water mark holds again (G23). Not before its end: the rest of
@@ -348,19 +394,6 @@ take:
 	return TAKE_SOME;
 }
 
-/* The receive lock, or after a bounded wait not. A dead owner's is taken over: it held no bytes in hand, and C is set
- * afresh where it matters (resync_c). Below a handler of this very thread: not. */
-static bool rx_lock_get(struct thr *t, struct side *s)
-{
-	uint32_t owner;
-
-	if (lock_try_long(&s->rx_lock, thr_tid(t)))
-		return true;
-	owner = atomic_load(&s->rx_lock);
-	return owner && owner != thr_tid(t) && proc_pid_dead(owner) &&
-	       atomic_compare_exchange_strong(&s->rx_lock, &owner, thr_tid(t));
-}
-
 /*
  * Ring not empty, but C < start: those TCP bytes come first. At most start - C of them, without waiting, under the receive lock and
  * counted as a receive (G9). Returns bytes, 0 for end of stream, -errno; -EBUSY: look at the ring again.
@@ -387,7 +420,7 @@ static ssize_t take_tcp_bounded(struct thr *t, struct conn *c, int fd, struct ve
 		r = -errno;
 out:
 	cnt_add(&s->sleepers, -1u);
-	lock_drop(&s->rx_lock);
+	rx_lock_drop(s);
 	return r;
 }
 
@@ -403,7 +436,7 @@ static ssize_t take_tcp_queued(struct thr *t, struct conn *c, int fd, struct vec
 	ssize_t r = 0;
 	int q = 0, e = errno;
 
-	if (!lock_try(&s->rx_lock, thr_tid(t)))
+	if (!rx_lock_try(t, s))
 		return 0;
 	cnt_add(&s->sleepers, 1);
 	if (real.ioctl(fd, SIOCINQ, &q) < 0 || q <= 0 || atomic_load(&c->rx->gate) != g ||
@@ -417,7 +450,7 @@ static ssize_t take_tcp_queued(struct thr *t, struct conn *c, int fd, struct vec
 out:
 	errno = e;
 	cnt_add(&s->sleepers, -1u);
-	lock_drop(&s->rx_lock);
+	rx_lock_drop(s);
 	return r;
 }
 
@@ -441,29 +474,76 @@ static bool resync_c(struct thr *t, struct conn *c, int fd)
 	} else if (r != -EAGAIN) {
 		ok = false;
 	}
-	lock_drop(&s->rx_lock);
+	rx_lock_drop(s);
 	return ok;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* a receive that waits for the TCP bytes before start */
+struct bounded {
+	int ms;			/* the next sleep; 0: the first */
+	int64_t end;		/* SO_RCVTIMEO's, on now_ns's clock; 0: without */
+};
+
 /* wait for the TCP bytes before start; 0: look again, -errno as recv would give it */
-static int wait_bounded(struct thr *t, struct conn *c, int fd, int *ms)
+static int wait_bounded(struct thr *t, struct conn *c, int fd, struct bounded *b)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct timespec to;
+	int64_t left;
 	int r, e;
 
+	if (b->ms == 0) {
+		struct timeval tv = { 0, 0 };
+		socklen_t l = sizeof(tv);
+
+		b->ms = 1;
+		if (real.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &l) == 0 && (tv.tv_sec || tv.tv_usec))
+			b->end = now_ns() + (int64_t)tv.tv_sec * 1000000000 + tv.tv_usec * 1000;
+	}
+	left = b->ms * 1000000ll;
+	if (b->end) {
+		int64_t rest = b->end - now_ns();
+
+		if (rest <= 0)
+			return -EAGAIN;
+		if (rest < left)
+			left = rest;
+	}
 	cnt_add(&c->s->sleepers, 1);
 	rx_close_gate(c);
-	conn_pin(c);
-	cs_leave(t);
-	r = real.poll(&p, 1, *ms);
-	e = errno;
-	cs_enter();
-	conn_unpin(c);
+	if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed))) {
+		/* a handler ran since the call began: as if in the kernel's receive (G26) */
+		r = -1;
+		e = EINTR;
+	} else {
+		to = (struct timespec){ left / 1000000000, left % 1000000000 };
+		conn_pin(c);
+		cs_leave(t);
+		r = real.ppoll(&p, 1, &to, NULL);
+		e = errno;
+		cs_enter();
+		conn_unpin(c);
+	}
 	cnt_add(&c->s->sleepers, -1u);
-	if (r < 0)		/* a handler with SA_RESTART: recv would go on */
-		return e == EINTR && !atomic_load(&t->sig_eintr) && atomic_load(&t->sig_any) ? 0 : -e;
+	if (r < 0 && e == EINTR && atomic_load(&t->sig_any)) {
+		bool intr = atomic_load(&t->sig_eintr);
+
+		sig_call_begin(t);
+		/* with SA_RESTART recv would go on; with a time-out it never does */
+		return intr || b->end ? -EINTR : 0;
+	}
+	if (r < 0)
+		return -e;
 	if (r == 0) {
-		*ms = *ms * 2 < BOUNDED_WAIT_MAX ? *ms * 2 : BOUNDED_WAIT_MAX;
+		b->ms = b->ms * 2 < BOUNDED_WAIT_MAX ? b->ms * 2 : BOUNDED_WAIT_MAX;
 		if (!resync_c(t, c, fd))
 			return -ECONNRESET;
 	}
@@ -632,8 +712,9 @@ static bool peek_fill(struct conn *c, uint64_t taken, uint32_t base, uint32_t av
 	if (c->peek_len && c->peek_at <= taken && taken + avail <= c->peek_at + c->peek_len)
 		return true;
 	if (!p) {
-		p = malloc((size_t)c->mask + 1);
-		if (!p)
+		/* receives are called from signal handlers, malloc is not */
+		p = mmap(NULL, (size_t)c->mask + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED)
 			return false;
 		c->peek = p;
 	}
@@ -684,8 +765,8 @@ static ssize_t peek_kernel(struct thr *t, struct conn *c, int fd, const struct v
 
 	if (n > (1u << 20))
 		n = 1u << 20;
-	tmp = malloc(n);
-	if (!tmp)
+	tmp = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (tmp == MAP_FAILED)
 		return -ENOMEM;
 	io = (struct iovec){ tmp, n };
 	w = (struct vec){ &io, 1, 0, n };
@@ -699,14 +780,15 @@ static ssize_t peek_kernel(struct thr *t, struct conn *c, int fd, const struct v
 		if (vec_put(v, at, tmp + from, (size_t)r) < 0)
 			r = -EFAULT;
 	}
-	free(tmp);
+	munmap(tmp, n);
 	return r;
 }
 
 static ssize_t rx_peek(struct thr *t, struct conn *c, int fd, struct vec *v, int flags, bool nb)
 {
 	struct side *s = c->s;
-	int ms = 1, more, tries = 0;
+	struct bounded bound = { 0 };
+	int more, tries = 0;
 	ssize_t r = 0, k;
 
 	for (;;) {
@@ -749,7 +831,7 @@ static ssize_t rx_peek(struct thr *t, struct conn *c, int fd, struct vec *v, int
 					errno = e;
 					return -1;
 				}
-				r = wait_bounded(t, c, fd, &ms);
+				r = wait_bounded(t, c, fd, &bound);
 				if (r < 0) {
 					errno = (int)-r;
 					return -1;
@@ -764,12 +846,12 @@ static ssize_t rx_peek(struct thr *t, struct conn *c, int fd, struct vec *v, int
 			if (!rx_lock_get(t, s))
 				goto out_or_again;
 			if (atomic_load(&s->taken) != taken || !peek_fill(c, taken, base, avail)) {
-				lock_drop(&s->rx_lock);
+				rx_lock_drop(s);
 				goto out_or_again;
 			}
 			k = (ssize_t)(v->len - got < avail ? v->len - got : avail);
 			r = vec_put(v, got, c->peek + (taken - c->peek_at), (size_t)k);
-			lock_drop(&s->rx_lock);
+			rx_lock_drop(s);
 			if (r < 0) {
 				cnt_add(&s->sleepers, -1u);
 				errno = EFAULT;
@@ -866,6 +948,34 @@ static bool nothing_there(struct thr *t, struct conn *c, int fd, uint64_t g)
 	return true;
 }
 
+ssize_t rx_recvmsg_tcp(struct thr *t, struct conn *c, int fd, struct msghdr *m, int flags)
+{
+	struct pinned p __attribute__((cleanup(pinned_end))) = { t, c, false };
+	struct side *s = c->s;
+	ssize_t r;
+	int e = atomic_exchange(&s->kept_err, 0);
+
+	if (e)
+		return fail(e);
+	rx_begin_tcp(c);
+	conn_pin(c);
+	p.in_kernel = true;
+	cs_leave(t);
+	r = real.recvmsg(fd, m, flags);
+	e = errno;
+	p.in_kernel = false;
+	cs_enter();
+	conn_unpin(c);
+	rx_end_tcp(c, flags & MSG_PEEK ? 0 : r);
+	if (r == 0 && !(flags & MSG_PEEK)) {
+		atomic_fetch_or(&s->flags, S_EOF);
+		if (peer_left_unread(c, fd))
+			return fail(ECONNRESET);
+	}
+	errno = e;
+	return r;
+}
+
 ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	struct side *s = c->s;
@@ -873,7 +983,8 @@ ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 	uint32_t head;
 	size_t got = 0, n;
 	uint64_t g, taken = 0, at_c = 0;
-	int ms = 1, e, rounds = 0;
+	struct bounded bound = { 0 };
+	int e, rounds = 0;
 	ssize_t r;
 
 	if (!conn_att(c)) {
@@ -958,7 +1069,7 @@ again:
 			goto done;
 		if (nb)
 			return got ? (ssize_t)got : fail(EAGAIN);
-		r = wait_bounded(t, c, fd, &ms);
+		r = wait_bounded(t, c, fd, &bound);
 		if (r < 0) {
 			if (r == -ECONNRESET)
 				conn_reset(c, fd, "stream ended before the ring's start");

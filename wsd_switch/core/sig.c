@@ -9,9 +9,15 @@
  * What a late delivery reads (a handler's address) is one word, so a torn slot cannot be seen by it.
  *
  * For SIGSEGV and SIGBUS after sig_take_over() the slots hold the virtual disposition; `cur` says which.
+ *
+ * A signal that comes while its thread holds the receive lock (sig_hold) is put off: the wrapper keeps its siginfo and returns
+ * with everything blocked; sig_deliver() queues it to this thread again and takes the mask back, so that the kernel runs the
+ * handler with its own flags, mask and stack, as if the signal had come a moment later. Signals that the processor or the
+ * kernel raises for an instruction are never put off.
  */
 #include <string.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "wsd_switch/core/sig.h"
@@ -19,6 +25,10 @@
 #define NSIGS		65
 #define BIT(sig)	(1ull << ((sig) - 1))
 #define STRIP		(BIT(SIGSEGV) | BIT(SIGBUS))
+/* told by an instruction; and those that libc keeps for itself */
+#define SYNCHRONOUS	(STRIP | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
+#define LIBCS		(BIT(32) | BIT(33))
+#define OFF_MAX		8	/* the kernel may stack several before the first instruction of a handler */
 #define RESTORER	0x04000000
 #define KNOWN_FLAGS	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | \
 			 (int)SA_RESETHAND | RESTORER)
@@ -45,6 +55,16 @@ static struct entry tab[NSIGS];
 static __thread uint64_t shadow __attribute__((tls_model("initial-exec")));
 static __thread uint64_t pend_mask __attribute__((tls_model("initial-exec")));
 static __thread siginfo_t pend[2] __attribute__((tls_model("initial-exec")));
+
+__thread uint32_t sig_held __attribute__((tls_model("initial-exec")));
+__thread uint32_t sig_n_off __attribute__((tls_model("initial-exec")));
+static __thread struct off {
+	uint64_t mask;		/* the kernel's, before the first */
+	struct {
+		int sig, slot;
+		siginfo_t si;
+	} s[OFF_MAX];
+} off;
 
 static uint64_t set_bits(const sigset_t *s)
 {
@@ -82,9 +102,9 @@ static void entry_unlock(struct entry *e, bool got)
 
 /* ---- running the program's handler ---- */
 
-static void requeue(int sig, siginfo_t *si)
+static bool requeue(int sig, siginfo_t *si)
 {
-	real.syscall(SYS_rt_tgsigqueueinfo, real.syscall(SYS_getpid), real.syscall(SYS_gettid), sig, si);
+	return real.syscall(SYS_rt_tgsigqueueinfo, real.syscall(SYS_getpid), real.syscall(SYS_gettid), sig, si) == 0;
 }
 
 /* what was sent while the program believed it blocked arrives when it no longer does */
@@ -131,10 +151,50 @@ static void run(int sig, siginfo_t *si, void *uc, uintptr_t h, int flags, uint64
 	}
 }
 
+static const sig_fn wrapper[2];
+
+/* a one-shot that is put off has not fired yet */
+static void set_again(int sig, int i)
+{
+	struct slot *s = &tab[sig].slot[i];
+	struct sigaction k;
+
+	if (!(atomic_load(&s->flags) & (int)SA_RESETHAND) || real.sigaction(sig, NULL, &k) < 0 || k.sa_handler != SIG_DFL)
+		return;
+	k.sa_sigaction = wrapper[i];
+	k.sa_flags |= SA_SIGINFO;
+	real.sigaction(sig, &k, NULL);
+}
+
+/* slot i; -1: the virtual disposition of SIGSEGV, SIGBUS */
+static bool put_off(int sig, siginfo_t *si, void *ucv, int i)
+{
+	ucontext_t *uc = ucv;
+	const uint64_t all = ~(SYNCHRONOUS | LIBCS);
+	uint64_t mask;
+
+	if (likely(sig_held == 0) || sig_n_off == OFF_MAX || (si->si_code > 0 && (SYNCHRONOUS & BIT(sig))))
+		return false;
+	if (i >= 0)
+		set_again(sig, i);
+	off.s[sig_n_off].sig = sig;
+	off.s[sig_n_off].slot = i;
+	off.s[sig_n_off].si = *si;
+	mask = set_bits(&uc->uc_sigmask);
+	/* of several that the kernel stacked the last to run is the one that returns to the section */
+	if (sig_n_off == 0 || (mask & all) != all)
+		off.mask = mask;
+	sig_n_off++;
+	set_put(&uc->uc_sigmask, mask | all);
+	return true;
+}
+
 static void run_slot(int sig, siginfo_t *si, void *uc, int i)
 {
 	struct slot *s = &tab[sig].slot[i];
 
+	if (unlikely(put_off(sig, si, uc, i)))
+		return;
 	run(sig, si, uc, atomic_load(&s->handler), atomic_load(&s->flags), atomic_load(&s->mask));
 }
 
@@ -149,6 +209,27 @@ static void wrapper1(int sig, siginfo_t *si, void *uc)
 }
 
 static const sig_fn wrapper[2] = { wrapper0, wrapper1 };
+
+/* the section is over; signals are blocked still, all that can be */
+void sig_deliver(void)
+{
+	struct off o = off;
+	uint32_t i, n = sig_n_off;
+	ucontext_t uc = { 0 };
+	sigset_t mask;
+	int e = errno;
+
+	sig_n_off = 0;
+	sigemptyset(&mask);
+	set_put(&mask, o.mask);
+	for (i = 0; i < n; i++)
+		if (!requeue(o.s[i].sig, &o.s[i].si) && o.s[i].slot >= 0) {
+			uc.uc_sigmask = mask;	/* RLIMIT_SIGPENDING: by hand */
+			run_slot(o.s[i].sig, &o.s[i].si, &uc, o.s[i].slot);
+		}
+	real.pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	errno = e;
+}
 
 /* as if there were no handler of ours: the right signal, the right core */
 static void die(int sig, siginfo_t *si, bool again)
@@ -168,6 +249,8 @@ void sig_chain(int sig, siginfo_t *si, void *uc)
 	uintptr_t h = atomic_load(&s->handler);
 	int flags = atomic_load(&s->flags), err = errno;
 
+	if (!fault && unlikely(put_off(sig, si, uc, -1)))
+		return;
 	if (unlikely(shadow & BIT(sig))) {
 		if (fault) {
 			die(sig, si, true);	/* the kernel kills for a fault that is blocked */

@@ -226,6 +226,7 @@ static inline void lock_drop(_Atomic uint32_t *l)
 #define S_ATTACHED	0x0100u
 #define S_TOLD_RESET	0x0400u		/* ECONNRESET for unread ring bytes was given (G21) */
 #define S_LOWAT_CUT	0x0200u		/* the kernel's low-water mark is lower by what the ring held (G23) */
+#define S_CMSG		0x0800u		/* an option was set that makes recvmsg give control data */
 #define USER_MANY	0xffffffffu
 
 struct side {
@@ -252,6 +253,8 @@ struct side {
 	_Atomic uint64_t checked_h;		/* H when the kernel last agreed, plus 1 */
 	_Atomic uint64_t seg_t0;		/* G7: when the segment began, in ticks */
 	_Atomic uint64_t seg_put;		/* G7: put at that time */
+	_Atomic uint32_t nodelay_set;		/* TCP_NODELAY calls of the program, twice, and the last one's value */
+	_Atomic uint32_t nodelay_push;		/* odd: switched on for a moment by push_nagled; tx_lock */
 	_Atomic uint64_t drain_at;		/* when waiting for TCP to drain last failed */
 	/* both */
 	_Atomic uint32_t nonblock;
@@ -427,6 +430,7 @@ int vec_init(struct vec *v, const struct iovec *iov, int n);	/* 0 or -errno as r
 void vec_skip(struct vec *v, size_t n);
 
 ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+ssize_t rx_recvmsg_tcp(struct thr *t, struct conn *c, int fd, struct msghdr *m, int flags);	/* on TCP for good, ring empty */
 ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
 void tx_begin_tcp(struct conn *c);			/* G3: before a kernel send of any kind */
@@ -442,6 +446,11 @@ uint64_t rx_close_gate(struct conn *c);			/* always raises the epoch; returns th
 void tx_leave(struct conn *c);
 struct ledger *rx_ledger(struct conn *c);
 bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel);
+
+/* ---- options that the ring does not reproduce (options.c): G14.4 ---- */
+void opt_before_set(struct conn *c, int level, int name);	/* setsockopt is about to be called */
+bool opt_may_offer(struct conn *c, int fd);			/* false: it stays on TCP */
+void opt_ring_control(struct conn *c, int fd, struct msghdr *m, size_t room);	/* recvmsg moved ring bytes */
 
 /* ---- offsets against the kernel (offsets.c): G16 ---- */
 int off_check_rx(struct conn *c, int fd);		/* 1 agrees, 0 ask again later, -1 never again */
@@ -484,6 +493,27 @@ static inline void sig_call_begin(struct thr *t)
 		if (t->in_handler && (uintptr_t)__builtin_frame_address(0) > t->handler_frame)
 			t->in_handler = 0;
 	}
+}
+
+/* Handlers are put off while this thread is inside a short section that a handler must not find itself below: the receive
+ * lock (G9). No waiting inside. */
+extern __thread uint32_t sig_held __attribute__((tls_model("initial-exec")));
+extern __thread uint32_t sig_n_off __attribute__((tls_model("initial-exec")));	/* signals put off */
+void sig_deliver(void);
+
+static inline void sig_hold(void)
+{
+	sig_held++;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void sig_release(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	sig_held--;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unlikely(sig_n_off != 0) && sig_held == 0)
+		sig_deliver();
 }
 
 /* the mask to give to ppoll, pselect, epoll_pwait: `in` or, with SIGSEGV and SIGBUS taken out of it, `out` */

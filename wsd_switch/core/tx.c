@@ -162,15 +162,31 @@ static int look_tail(struct conn *c, uint32_t head, uint32_t *ret)
 
 /* Bytes that Nagle's algorithm holds back would wait for an ACK that a peer on the ring delays: switching it off for a moment
  * sends them, and bytes that TCP_CORK holds as well. true: nothing is unsent now. */
-static bool push_nagled(int fd)
+static bool push_nagled(struct conn *c, int fd)
 {
+	struct side *s = c->s;
 	int v = 0, one = 1, nsd = 1;
 	socklen_t l = sizeof(v);
+	uint32_t set, now;
 
-	if (real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &l) < 0 || v)
+	sig_hold();		/* a handler is to see the program's value, and to keep what it sets */
+	set = atomic_load(&s->nodelay_set);
+	if (real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &l) < 0 || v) {
+		sig_release();
 		return false;
+	}
+	atomic_store(&s->nodelay_push, (atomic_load(&s->nodelay_push) + 1) | 1);
 	real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v));
+	/* Back to what the program set last. It is recorded before it is set: a call that is under way is seen here, and
+	 * its value given for it, or it comes after ours. */
+	do {
+		now = set;
+		if (now)
+			v = (int)(now & 1);
+		real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v));
+	} while ((set = atomic_load(&s->nodelay_set)) != now);
+	atomic_store(&s->nodelay_push, (atomic_load(&s->nodelay_push) + 1) & ~1u);
+	sig_release();
 	return real.ioctl(fd, SIOCOUTQNSD, &nsd) == 0 && nsd == 0;
 }
 
@@ -195,7 +211,7 @@ static int segment_begin(struct conn *c, int fd, uint64_t g)
 		int nsd;
 
 		/* the common reason first, and the one that waiting may cure */
-		if (real.ioctl(fd, SIOCOUTQNSD, &nsd) == 0 && nsd > 0 && (nsd > NAGLE_MAX || !push_nagled(fd)))
+		if (real.ioctl(fd, SIOCOUTQNSD, &nsd) == 0 && nsd > 0 && (nsd > NAGLE_MAX || !push_nagled(c, fd)))
 			return SEG_DRAIN;
 		r = off_check_tx(c, fd);
 		if (r <= 0)

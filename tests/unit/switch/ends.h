@@ -247,8 +247,20 @@ static UNUSED ssize_t hook_send(int fd, const void *buf, size_t n, int flags)
 	return libc_calls.send(fd, buf, n, flags);
 }
 
+static void (*in_nodelay[2])(void) UNUSED;	/* after the first, and the second, setting of TCP_NODELAY */
+
 static UNUSED int hook_setsockopt(int fd, int level, int name, const void *v, socklen_t l)
 {
+	if (level == IPPROTO_TCP && name == TCP_NODELAY) {
+		int r = libc_calls.setsockopt(fd, level, name, v, l);
+		void (*f)(void) = in_nodelay[0];
+
+		in_nodelay[0] = in_nodelay[1];
+		in_nodelay[1] = NULL;
+		if (f)
+			f();
+		return r;
+	}
 	if (level == IPPROTO_TCP && name == TCP_QUICKACK)
 		n_quickack++;
 	return libc_calls.setsockopt(fd, level, name, v, l);
