@@ -28,7 +28,8 @@
 #define KERNEL_PIECE	(256u << 10)	/* G5 */
 #define ROOM_SPIN_US	40		/* without the reader moving */
 #define ROOM_MAX_US	50000	/* in all */
-#define ROOM_NB_US	100	/* in all, non-blocking: what the kernel's copy of a bulk message takes as well */
+#define ROOM_NB_US	50	/* in all, non-blocking: some more than ... */
+#define ROOM_NB_BYTES	3000	/* ... what the kernel's copy would take, in bytes per microsecond */
 #define SEG_MAX_US	20e6		/* G7 */
 #define SEG_MAX_BYTES	(4ull << 30)
 #define DRAIN_MAX_US	50000
@@ -290,7 +291,8 @@ static void source_skip(struct source *src, size_t n)
 }
 
 /* G25 for a sender waiting for room: true when there is some; bounded by ROOM_SPIN_US since the reader last moved */
-static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need, uint32_t *tail, bool nb)
+static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need, uint32_t *tail,
+		      uint64_t most)
 {
 	uint64_t t0 = tsc_now(), now, begin = t0;
 	uint32_t old = *tail, me = tsc_cpu1(), room, comfort = (c->mask + 1) / 4;
@@ -321,7 +323,7 @@ static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need,
 			t0 = now;
 			yields = 0;
 		}
-		if (now - begin > (uint64_t)US(nb ? ROOM_NB_US : ROOM_MAX_US))
+		if (now - begin > most)
 			return false;
 		if (atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == me) {
 			if (spin_yield(t, &cost) || ++yields >= 2)
@@ -331,6 +333,19 @@ static bool wait_room(struct thr *t, struct conn *c, uint32_t head, size_t need,
 			return false;
 		}
 	}
+}
+
+/* How long a send may wait for room from now, in ticks. A non-blocking one in all about as long as the kernel would copy. */
+static uint64_t room_patience(bool nb, size_t left, uint64_t *until)
+{
+	uint64_t now;
+
+	if (!nb)
+		return (uint64_t)US(ROOM_MAX_US);
+	now = tsc_now();
+	if (!*until)
+		*until = now + (uint64_t)US(ROOM_NB_US + (double)left / ROOM_NB_BYTES);
+	return *until > now ? *until - now : 0;
 }
 
 /*
@@ -388,7 +403,7 @@ static bool wait_drain(struct thr *t, struct conn *c, int fd, bool nb)
 static ssize_t put_some(struct thr *t, struct conn *c, int fd, struct source *src, bool nb)
 {
 	struct side *s = c->s;
-	uint64_t g, next, put;
+	uint64_t g, next, put, until = 0;
 	uint32_t head, tail, room, base, off, lost = 0;
 	size_t done = 0, n;
 	ssize_t r;
@@ -444,12 +459,13 @@ static ssize_t put_some(struct thr *t, struct conn *c, int fd, struct source *sr
 		}
 		/* a message that would fit into an empty ring is not split (G5) */
 		if (done == 0 && src->left <= c->mask + 1 && room < src->left) {
-			if (!wait_room(t, c, head, src->left, &tail, nb))
+			if (!wait_room(t, c, head, src->left, &tail, room_patience(nb, src->left, &until)))
 				break;
 			continue;
 		}
 		if (room < n && room < PUT_PIECE / 4) {
-			if (!wait_room(t, c, head, n < PUT_PIECE / 2 ? n : PUT_PIECE / 2, &tail, nb)) {
+			if (!wait_room(t, c, head, n < PUT_PIECE / 2 ? n : PUT_PIECE / 2, &tail,
+				       room_patience(nb, src->left, &until))) {
 				if (room == 0)
 					break;
 			} else {
