@@ -68,6 +68,16 @@ static void retire(SOCKET s, unsigned why, uint32_t unread)
 		san_offer_withdraw(k->offer, why < _WSD_R_N ? why : WSD_R_NONE, unread);
 }
 
+static void side(SOCKET s, const struct wsd_side_place *p)
+{
+	struct san_sock *k = san_sock_get(s);
+	struct wsd_side_at at = { .ipc_ns = p->ipc_ns, .shm = p->shm, .index = p->index };
+	SAN_ENTRY;
+
+	if (k && k->offer && k->offer->state == OFFER_SESSION && k->offer->daemon_knows)
+		proxy_client_side(san.client, k->offer->cookie, k->offer->session_id, &at);
+}
+
 int WSPAPI san_control(LPWSDCONTROL control, LPINT lpErrno)
 {
 	if (!control || control->size < sizeof(*control))
@@ -84,6 +94,7 @@ int WSPAPI san_control(LPWSDCONTROL control, LPINT lpErrno)
 		.retire = retire,
 		.after_fork = san_after_fork,
 		.set_places = set_places,
+		.side = side,
 	};
 	return 0;
 }

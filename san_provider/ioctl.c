@@ -114,6 +114,27 @@ static int expectation(SOCKET s, DWORD code, const void *in, DWORD in_len)
 	return code == SIO_WSD_EXPECT ? san_expect(k, &x) : san_unexpect(k, &x);
 }
 
+static int reattach(SOCKET s, const void *in, DWORD in_len, void *out, DWORD out_len, DWORD *ret_len)
+{
+	struct san_sock *k = san_sock_get(s);
+	struct wsd_reattach x;
+	struct wsd_reattached y;
+	int e;
+
+	if (!k)
+		return WSAENOTSOCK;
+	if (!in || in_len < sizeof(x) || !out || out_len < sizeof(y))
+		return WSAEFAULT;
+	memcpy(&x, in, sizeof(x));
+	memcpy(&y, out, sizeof(y));
+	e = san_reattach(k, &x, &y);
+	if (e)
+		return e;
+	memcpy(out, &y, sizeof(y));
+	*ret_len = sizeof(y);
+	return 0;
+}
+
 int WSPAPI san_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_len, LPVOID out, DWORD out_len, LPDWORD ret_len,
 		     LPWSAOVERLAPPED ov, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
 		     LPINT lpErrno)
@@ -136,6 +157,9 @@ int WSPAPI san_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_len, LPVOID out, 
 	case SIO_WSD_EXPECT:
 	case SIO_WSD_UNEXPECT:
 		e = expectation(s, code, in, in_len);
+		break;
+	case SIO_WSD_REATTACH:
+		e = reattach(s, in, in_len, out, out_len, ret_len);
 		break;
 	case SIO_GET_QOS:
 	case SIO_SET_QOS:

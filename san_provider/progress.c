@@ -64,14 +64,30 @@ static int on_session(struct san_offer *o, const struct proxy_msg *m)
 	return settle(o);
 }
 
+/* somebody waits for it (reattach.c): no event */
+static void on_reattached(struct san_offer *o, const struct proxy_msg *m)
+{
+	if (!o->reattach)
+		return;
+	o->at = m->at;
+	if (o->state != OFFER_PENDING)
+		return;		/* mapped already: this answers a claim */
+	o->role = m->side == 0 ? WSD_ROLE_CONNECT : WSD_ROLE_ACCEPT;
+	o->reason = attach(o, m);
+	o->state = o->reason ? OFFER_REFUSED : OFFER_SESSION;
+}
+
 static int on_refused(struct san_offer *o, const struct proxy_msg *m)
 {
-	if (o->state != OFFER_PENDING)
+	if (o->state != OFFER_PENDING) {
+		if (o->reattach)
+			o->daemon_knows = false;	/* a claim came to nothing; the session stands */
 		return 0;
+	}
 	o->state = OFFER_REFUSED;
 	o->reason = m->reason;
 	o->daemon_knows = false;
-	return settle(o);
+	return o->reattach ? 0 : settle(o);
 }
 
 /* what the daemon's socket did not take before */
@@ -102,9 +118,13 @@ static int on_message(const struct proxy_msg *m)
 
 	switch (m->type) {
 	case PROXY_MSG_SESSION:
-		return o ? on_session(o, m) : 0;
+		return o && !o->reattach ? on_session(o, m) : 0;
 	case PROXY_MSG_REFUSED:
 		return o ? on_refused(o, m) : 0;
+	case PROXY_MSG_REATTACHED:
+		if (o)
+			on_reattached(o, m);
+		return 0;
 	case PROXY_MSG_REVOKED:
 		/* the memory says it too, where both ends look anyway */
 		if (o && o->state == OFFER_SESSION && o->sock)
@@ -112,6 +132,15 @@ static int on_message(const struct proxy_msg *m)
 		return 0;
 	}
 	return 0;
+}
+
+int san_take_message(const struct proxy_msg *m)
+{
+	int n = on_message(m);
+
+	if (m->fd >= 0)
+		rawsys(SYS_close, m->fd, 0, 0);
+	return n;
 }
 
 static int raise_deferred(void)
@@ -141,11 +170,8 @@ int san_progress(void)
 		return 0;
 	if (san.deferred)
 		n += raise_deferred();
-	while (san.starts && proxy_client_receive(san.client, &m) == 1) {
-		n += on_message(&m);
-		if (m.fd >= 0)
-			rawsys(SYS_close, m.fd, 0, 0);
-	}
+	while (san.starts && proxy_client_receive(san.client, &m) == 1)
+		n += san_take_message(&m);
 	if (san.starts)
 		n += send_waiting();
 	for (struct san_sock *k = san.messages, *next; k; k = next) {

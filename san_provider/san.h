@@ -9,7 +9,7 @@
  * into a new socket.
  *
  * Files: startup.c tables and counting; socket.c sockets, addresses, closing; connect.c connect,
- * listen, accept; progress.c what the daemon answers; event.c network events; data.c
+ * listen, accept; reattach.c sessions of other processes; progress.c what the daemon answers; event.c network events; data.c
  * transfers; memory.c registrations; ioctl.c control codes; option.c options; control.c our extensions;
  * table.c handles; error.c codes.
  *
@@ -78,6 +78,8 @@ struct san_offer {
 	uint64_t session_id;
 	unsigned reason;
 	bool daemon_knows;		/* a withdrawal is due */
+	bool reattach;			/* of another process; role is known with the answer */
+	struct wsd_side_at at;		/* reattach: as answered */
 	bool unsent;			/* in san.unsent: the daemon's socket was full */
 	struct san_offer *next_unsent, *prev_unsent;
 };
@@ -201,6 +203,9 @@ void offer_list_add(struct offer_list *l, struct san_offer *o);
 void offer_list_push(struct offer_list *l, struct san_offer *o);	/* in front */
 void offer_list_remove(struct offer_list *l, struct san_offer *o);
 
+/* --- reattach.c --- */
+int san_reattach(struct san_sock *k, const struct wsd_reattach *x, struct wsd_reattached *ret);	/* 0 or a WSA code */
+
 /* --- event.c --- */
 int WSPAPI san_eventselect(SOCKET s, WSAEVENT event, LONG events, LPINT lpErrno);
 int WSPAPI san_enumevents(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS out, LPINT lpErrno);
@@ -209,6 +214,7 @@ int san_event(struct san_sock *k, LONG event, INT error);
 
 /* --- progress.c --- */
 int san_progress(void);
+int san_take_message(const struct proxy_msg *m);	/* closes its descriptor; how many events were raised */
 void san_after_fork(void);
 
 /* --- data.c --- */

@@ -133,8 +133,8 @@ int WSPAPI san_closesocket(SOCKET s, LPINT lpErrno)
 
 /*
  * The memory of a session is the daemon's to hand out, to whoever holds the TCP socket: another
- * process gets it by offering its own descriptor. So nothing is extracted here, and the switch closes
- * its companion and goes on over TCP, as section 8.2 of the reference has it for a failure.
+ * process gets it by asking with its own descriptor (reattach.c). So nothing is extracted here, and the switch
+ * closes its companion and goes on over TCP, as section 8.2 of the reference has it for a failure.
  */
 int WSPAPI san_duplicate(SOCKET s, DWORD pid, LPWSAPROTOCOL_INFOW info, LPINT lpErrno)
 {

@@ -16,8 +16,13 @@
  *            that comes with WSD_MSG_WELCOME has a counter of packets that the daemon
  *            has queued for this client: as long as it has not moved nothing waits, and a look
  *            costs one load.
+ * Re-attach: a session belongs to a socket, and one process at a time is its owner at the daemon: who offered it, then who
+ *            re-attached last (WSD: control moves on demand). REATTACH is proven like OFFER and answered at once. What
+ *            the processes of one side share, the *side*, lies in memory of theirs that the peer cannot write; the daemon only
+ *            says where. Whoever finds it gone claims its place (`over`), and the daemon lets one claimant win.
  * Versions:  hdr.version is WSD_PROXY_VERSION; a daemon that does not speak the client's
- *            version answers WSD_MSG_ERROR/WSD_R_VERSION and closes.
+ *            version answers WSD_MSG_ERROR/WSD_R_VERSION and closes. What was added since is in WSD_CAP_*, told by
+ *            hdr.cookie of WSD_MSG_WELCOME; a client sends nothing that the daemon has no bit for.
  */
 #ifndef WSD_PROXY_PROTO_H
 #define WSD_PROXY_PROTO_H
@@ -39,6 +44,8 @@ enum wsd_msg_type {
 	WSD_MSG_ATTACHED,	/* the session memory is mapped */
 	WSD_MSG_STATUS,		/* wsdctl: describe yourself; needs no HELLO */
 	WSD_MSG_UNLOAD,		/* wsdctl: stop; root or the daemon's user only */
+	WSD_MSG_REATTACH,	/* "my descriptor came from another process: has it a session?"; WSD_CAP_REATTACH */
+	WSD_MSG_SIDE,		/* where the counts of this end lie, for who re-attaches; WSD_CAP_REATTACH */
 
 	/* daemon to client */
 	WSD_MSG_WELCOME = 64,	/* answers HELLO; carries one descriptor: the notify page, read-only */
@@ -49,6 +56,7 @@ enum wsd_msg_type {
 	WSD_MSG_STATUS_CONN,	/* STATUS: one for each offer and each session end */
 	WSD_MSG_STATUS_END,	/* STATUS, UNLOAD: nothing more follows */
 	WSD_MSG_ERROR,		/* the request was malformed or not allowed */
+	WSD_MSG_REATTACHED,	/* answers REATTACH; carries one descriptor: the session memory */
 };
 
 /* why a connection is on TCP; shown by wsdctl status and wsdrun --stats. Numbers are ABI. */
@@ -119,6 +127,33 @@ struct wsd_msg_offer {
 	struct wsd_addr local, remote;
 };
 
+/*
+ * Where a side lies: System V segment and index in it. The daemon believes none of it and hands it to processes that hold the
+ * same socket; they check what they find.
+ */
+struct wsd_side_at {
+	uint64_t ipc_ns;	/* inode of the IPC namespace that shm means something in; 0: not to be shared */
+	int32_t shm;		/* segment, or -1 */
+	uint32_t index;
+	uint64_t serial;	/* the daemon's: other at each change, never 0 once told. 0 in requests */
+};
+
+struct wsd_msg_reattach {
+	struct wsd_msg_hdr hdr;	/* cookie: as in OFFER, or that of this very session */
+	int32_t fd;		/* descriptor number in the client */
+	uint32_t flags;		/* must be 0 */
+	uint64_t sock_cookie;
+	struct wsd_addr local, remote;	/* as in OFFER */
+	uint64_t over;		/* not 0: the side of this serial is gone, the claim takes its place if it still is the last */
+	struct wsd_side_at claim;
+};
+
+struct wsd_msg_side {
+	struct wsd_msg_hdr hdr;	/* cookie of the offer */
+	uint64_t session_id;
+	struct wsd_side_at at;
+};
+
 struct wsd_msg_withdraw {
 	struct wsd_msg_hdr hdr;	/* cookie of the offer */
 	uint32_t reason;	/* enum wsd_reason; WSD_R_NONE: the descriptor is being closed */
@@ -138,8 +173,10 @@ struct wsd_msg_plain {		/* STATUS, UNLOAD, STATUS_END */
 #define WSD_UNLOAD_WAIT		0u	/* take nothing new, stop when the last session has ended */
 #define WSD_UNLOAD_REVOKE	1u	/* close every gate for good, then stop; streams go on over TCP */
 
+#define WSD_CAP_REATTACH	1ull	/* REATTACH and SIDE are understood */
+
 struct wsd_msg_welcome {
-	struct wsd_msg_hdr hdr;
+	struct wsd_msg_hdr hdr;	/* cookie: WSD_CAP_* of this daemon */
 	uint32_t page_size;	/* bytes to map of the descriptor that comes with it */
 	uint32_t pid;		/* of the daemon */
 };
@@ -156,6 +193,15 @@ struct wsd_msg_session {
 	uint64_t length;	/* of the memfd: wsd_session_length(ring_size) */
 	uint32_t ring_size;
 	uint32_t side;		/* 0 or 1, see wsd/shared_ring.h */
+};
+
+struct wsd_msg_reattached {
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id;
+	uint64_t length;
+	uint32_t ring_size;
+	uint32_t side;
+	struct wsd_side_at at;	/* of the end whose socket this is; the claim, if it won */
 };
 
 struct wsd_msg_refused {	/* also WSD_MSG_REVOKED, WSD_MSG_ERROR */
@@ -198,5 +244,9 @@ static_assert(sizeof(struct wsd_msg_hdr) == 16, "ABI");
 static_assert(sizeof(struct wsd_addr) == 24, "ABI");
 static_assert(sizeof(struct wsd_msg_offer) == 88, "ABI");
 static_assert(sizeof(struct wsd_msg_session) == 40, "ABI");
+static_assert(sizeof(struct wsd_side_at) == 24, "ABI");
+static_assert(sizeof(struct wsd_msg_reattach) == 112, "ABI");
+static_assert(sizeof(struct wsd_msg_side) == 48, "ABI");
+static_assert(sizeof(struct wsd_msg_reattached) == 64, "ABI");
 
 #endif

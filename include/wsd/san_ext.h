@@ -22,8 +22,11 @@
  *                   the condition function, so that the switch sees which one it is, and then answers WSAETIMEDOUT;
  *                   until the next WSPAccept socket_reason(listener) says why.
  *
+ *   a TCP descriptor that came from another process (WSD's duplication, where control moves on demand): WSPSocket,
+ *                   WSPIoctl(SIO_WSD_REATTACH) -> connected, WSPSharedRing
+ *
  * Threads: a provider with these extensions is entered by one thread at a time (the switch
- *          serialises), never from a signal handler, and never blocks.
+ *          serialises), never from a signal handler, and never blocks; SIO_WSD_REATTACH waits, for as long as it is told.
  */
 #ifndef WSD_SAN_EXT_H
 #define WSD_SAN_EXT_H
@@ -62,6 +65,38 @@ struct wsd_expect {
 	uint16_t local_port, remote_port;	/* host order */
 	uint16_t reserved;
 	uint8_t local_ip[16], remote_ip[16];	/* network order; IPv4 in the first four bytes */
+};
+
+/*
+ * WSPIoctl on a new SAN socket: the session of a TCP socket that this process holds and another one attached. In: struct wsd_reattach,
+ * out: struct wsd_reattached; 0 and the socket is connected. WSAETIMEDOUT: no answer in time; WSAENETDOWN: no daemon;
+ * WSAENOTCONN: it has no session, or not for us, socket_reason() says which (WSD_R_NOT_YET: it has none).
+ * Once more on a connected one, with `over`: claim the place of a side that is gone.
+ */
+#define SIO_WSD_REATTACH	0xd8000003u	/* IOC_INOUT | IOC_VENDOR, code 3 */
+
+/* where the counts lie that the processes of one end share; the provider passes it on and knows no more of it */
+struct wsd_side_place {
+	uint64_t ipc_ns;
+	int32_t shm;
+	uint32_t index;
+	uint64_t serial;	/* the last one known at the daemon; other at each change */
+};
+
+struct wsd_reattach {
+	uint32_t size;		/* sizeof(*this) */
+	int32_t fd;		/* the TCP descriptor */
+	uint64_t sock_cookie;
+	uint64_t over;		/* 0, or the serial of a side that is gone ... */
+	struct wsd_side_place mine;	/* ... whose place this one takes, if it still is the last */
+	uint32_t timeout_ms;
+	uint32_t reserved;
+};
+
+struct wsd_reattached {
+	uint32_t size;		/* in: sizeof(*this) */
+	uint32_t reserved;
+	struct wsd_side_place at;	/* the last one: the claim, if it won */
 };
 
 /* the session memory of a connected SAN socket; see wsd/shared_ring.h */
@@ -104,6 +139,8 @@ typedef struct wsd_control {
 	/* where the daemon is, as the environment said when the process began (WSD_PROXY_SOCKET, XDG_RUNTIME_DIR; NULL: not
 	 * set): programs clear theirs before the provider is loaded. Optional; before the first connect or expect. */
 	void (*set_places)(const char *socket_path, const char *runtime_dir);
+	/* where our side of that connected socket lies, for processes that re-attach. Optional: without it they cannot. */
+	void (*side)(SOCKET s, const struct wsd_side_place *at);
 } WSDCONTROL, *LPWSDCONTROL;
 
 typedef int(WSPAPI *LPFN_WSDCONTROL)(LPWSDCONTROL control, LPINT lpErrno);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -52,6 +53,7 @@ struct proxy_client {
 	_Atomic enum pc_state state;
 	uint64_t sock_cookie;	/* SO_COOKIE of our own connection */
 	unsigned reason;
+	uint64_t caps;		/* WSD_CAP_*; PC_UP */
 	uint64_t retry_ms;	/* not before this; 0: at once */
 	unsigned backoff_ms;	/* the last one; 0: none since a welcome */
 
@@ -341,6 +343,23 @@ static int get_addr(long nr, int fd, struct wsd_addr *ret)
 	return 0;
 }
 
+static int get_addrs(int fd, struct wsd_addr *local, struct wsd_addr *remote)
+{
+	int ifindex = 0, r;
+	socklen_t len = sizeof(ifindex);
+
+	r = get_addr(SYS_getsockname, fd, local);
+	if (r)
+		return r;
+	r = get_addr(SYS_getpeername, fd, remote);
+	if (r)
+		return r;
+	if (rawsys6(SYS_getsockopt, fd, SOL_SOCKET, SO_BINDTOIFINDEX, (long)&ifindex, (long)&len, 0) == 0 &&
+	    ifindex > 0)
+		local->scope = (uint32_t)ifindex;
+	return 0;
+}
+
 static int offers_reserve(struct proxy_client *pc)
 {
 	unsigned room = pc->room ? pc->room * 2 : 16;
@@ -385,8 +404,6 @@ int proxy_client_offer(struct proxy_client *pc, int fd, uint32_t role, uint64_t 
 		.hdr = header(WSD_MSG_OFFER, sizeof(m), cookie),
 		.fd = fd, .role = role, .sock_cookie = sock_cookie, .ring_size = ring_size,
 	};
-	int ifindex = 0;
-	socklen_t len = sizeof(ifindex);
 	int r;
 
 	if (!cookie || fd < 0 || role > WSD_ROLE_ACCEPT)
@@ -394,15 +411,9 @@ int proxy_client_offer(struct proxy_client *pc, int fd, uint32_t role, uint64_t 
 	r = proxy_client_connect(pc);
 	if (r)
 		return r;
-	r = get_addr(SYS_getsockname, fd, &m.local);
+	r = get_addrs(fd, &m.local, &m.remote);
 	if (r)
 		return r;
-	r = get_addr(SYS_getpeername, fd, &m.remote);
-	if (r)
-		return r;
-	if (rawsys6(SYS_getsockopt, fd, SOL_SOCKET, SO_BINDTOIFINDEX, (long)&ifindex, (long)&len, 0) == 0 &&
-	    ifindex > 0)
-		m.local.scope = (uint32_t)ifindex;
 	r = offers_reserve(pc);
 	if (r)
 		return r;
@@ -412,6 +423,63 @@ int proxy_client_offer(struct proxy_client *pc, int fd, uint32_t role, uint64_t 
 	pc->offers[pc->n] = cookie;
 	pc->n++;
 	return 0;
+}
+
+int proxy_client_reattach(struct proxy_client *pc, int fd, uint64_t sock_cookie, uint64_t cookie, uint64_t over,
+			  const struct wsd_side_at *claim)
+{
+	struct wsd_msg_reattach m = {
+		.hdr = header(WSD_MSG_REATTACH, sizeof(m), cookie),
+		.fd = fd, .sock_cookie = sock_cookie, .over = over, .claim = { .shm = -1 },
+	};
+	int r;
+
+	if (!cookie || fd < 0)
+		return -EINVAL;
+	if (claim)
+		m.claim = *claim;
+	m.claim.serial = 0;
+	r = proxy_client_connect(pc);
+	if (r)
+		return r;
+	if (pc->state != PC_UP)
+		return PROXY_CLIENT_E_BUSY;
+	if (!(pc->caps & WSD_CAP_REATTACH))
+		return PROXY_CLIENT_E_LIMIT;
+	r = get_addrs(fd, &m.local, &m.remote);
+	if (r)
+		return r;
+	r = offers_reserve(pc);
+	if (r)
+		return r;
+	r = send_packet(pc, &m, sizeof(m));
+	if (r)
+		return r;
+	pc->offers[pc->n] = cookie;
+	pc->n++;
+	return 0;
+}
+
+int proxy_client_side(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, const struct wsd_side_at *at)
+{
+	struct wsd_msg_side m = {
+		.hdr = header(WSD_MSG_SIDE, sizeof(m), cookie), .session_id = session_id, .at = *at,
+	};
+
+	m.at.serial = 0;
+	if (pc->state == PC_DOWN)
+		return PROXY_CLIENT_E_DOWN;
+	return pc->state == PC_UP && (pc->caps & WSD_CAP_REATTACH) ? send_packet(pc, &m, sizeof(m)) : 0;
+}
+
+bool proxy_client_wait(struct proxy_client *pc, unsigned ms)
+{
+	struct pollfd p = { .fd = pc->fd, .events = POLLIN };
+	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	if (pc->n_lost)
+		return true;
+	return still_ours(pc) && rawsys6(SYS_ppoll, (long)&p, 1, (long)&ts, 0, 0, 0) == 1;
 }
 
 int proxy_client_withdraw(struct proxy_client *pc, uint64_t cookie, uint32_t reason, uint32_t unread)
@@ -470,6 +538,10 @@ static bool packet_is_sound(const struct wsd_msg_hdr *hdr, size_t len, unsigned 
 		want = sizeof(struct wsd_msg_session);
 		want_fds = 1;
 		break;
+	case WSD_MSG_REATTACHED:
+		want = sizeof(struct wsd_msg_reattached);
+		want_fds = 1;
+		break;
 	case WSD_MSG_REFUSED:
 	case WSD_MSG_REVOKED:
 	case WSD_MSG_ERROR:
@@ -495,6 +567,7 @@ static bool take_welcome(struct proxy_client *pc, const struct wsd_msg_welcome *
 		return false;
 	pc->page = (const struct wsd_notify_page *)p;
 	pc->seen = atomic_load(&pc->page->queued) - 1;	/* look once more */
+	pc->caps = m->hdr.cookie;
 	pc->backoff_ms = 0;
 	pc->retry_ms = 0;
 	pc->state = PC_UP;
@@ -514,6 +587,18 @@ static bool take_session(const struct wsd_msg_session *m, int fd, struct proxy_m
 	return true;
 }
 
+static bool take_reattached(const struct wsd_msg_reattached *m, int fd, struct proxy_msg *ret)
+{
+	struct wsd_msg_session s = { .hdr = m->hdr, .session_id = m->session_id, .length = m->length,
+				     .ring_size = m->ring_size, .side = m->side };
+
+	if (!take_session(&s, fd, ret))
+		return false;
+	ret->type = PROXY_MSG_REATTACHED;
+	ret->at = m->at;
+	return true;
+}
+
 static bool take_refused(const struct wsd_msg_refused *m, enum proxy_msg_type type, struct proxy_msg *ret)
 {
 	*ret = (struct proxy_msg){ .type = type, .cookie = m->hdr.cookie, .reason = m->reason, .fd = -1 };
@@ -527,6 +612,7 @@ static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 		struct wsd_msg_hdr hdr;
 		struct wsd_msg_welcome welcome;
 		struct wsd_msg_session session;
+		struct wsd_msg_reattached reattached;
 		struct wsd_msg_refused refused;
 		char bytes[WSD_MSG_MAX];
 	} m;
@@ -575,7 +661,9 @@ static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 			ok = take_welcome(pc, &m.welcome, fd);
 			break;
 		case WSD_MSG_SESSION:
-			ok = take_session(&m.session, fd, ret);
+		case WSD_MSG_REATTACHED:
+			ok = m.hdr.type == WSD_MSG_SESSION ? take_session(&m.session, fd, ret) :
+							     take_reattached(&m.reattached, fd, ret);
 			/* withdrawn meanwhile: the daemon knows by now */
 			if (ok && offers_remove(pc, m.hdr.cookie, true)) {
 				n_fds = 0;

@@ -56,13 +56,14 @@ enum proxy_msg_type {
 	PROXY_MSG_SESSION = 1,	/* the peer offered its end too: map fd */
 	PROXY_MSG_REFUSED,	/* stays on TCP, reason says why */
 	PROXY_MSG_REVOKED,	/* an existing session's gates are closed for good */
+	PROXY_MSG_REATTACHED,	/* another process had it: map fd; `at` says where its side lies */
 };
 
 struct proxy_msg {
 	enum proxy_msg_type type;
 	uint32_t reason;	/* REFUSED, REVOKED: enum wsd_reason, never WSD_R_NONE, below _WSD_R_N */
 	uint64_t cookie;	/* as given to proxy_client_offer() */
-	/* SESSION only; checked: the fd is a memfd of exactly length bytes, sealed against
+	/* SESSION, REATTACHED; checked: the fd is a memfd of exactly length bytes, sealed against
 	 * shrinking and growing, not huge pages; length is wsd_session_length(ring_size);
 	 * ring_size a power of two in bounds. What the memory holds is not checked. */
 	uint64_t session_id;
@@ -70,6 +71,7 @@ struct proxy_msg {
 	uint32_t ring_size;
 	uint32_t side;		/* 0 or 1 */
 	int fd;			/* close-on-exec, the caller's; -1 in other messages */
+	struct wsd_side_at at;	/* REATTACHED; not checked */
 };
 
 struct proxy_client;
@@ -136,6 +138,30 @@ int proxy_client_withdraw(struct proxy_client *pc, uint64_t cookie, uint32_t rea
 
 /* the memory of the session is mapped. Return: as proxy_client_withdraw(). */
 int proxy_client_attached(struct proxy_client *pc, uint64_t cookie, uint64_t session_id);
+
+/**
+ * proxy_client_side() - where the counts of this end lie, for processes that re-attach
+ * @cookie:	of an offer with a session
+ *
+ * Return: as proxy_client_withdraw(); 0 also when the daemon cannot keep it.
+ */
+int proxy_client_side(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, const struct wsd_side_at *at);
+
+/**
+ * proxy_client_reattach() - ask for the session of a socket that came from another process
+ * @cookie:	as in proxy_client_offer(), or that of a session that was re-attached, to claim
+ * @over:	not 0: the side of that serial is gone
+ * @claim:	where ours lies; NULL: nowhere. serial is not looked at
+ *
+ * PROXY_MSG_REATTACHED or PROXY_MSG_REFUSED answers it. The daemon must have welcomed us: until then PROXY_CLIENT_E_BUSY.
+ *
+ * Return: as proxy_client_offer().
+ */
+int proxy_client_reattach(struct proxy_client *pc, int fd, uint64_t sock_cookie, uint64_t cookie, uint64_t over,
+			  const struct wsd_side_at *claim);
+
+/* The one call that waits: until a message is there or ms have passed; true: look. For who cannot go on without the answer. */
+bool proxy_client_wait(struct proxy_client *pc, unsigned ms);
 
 /**
  * proxy_client_receive() - take one message

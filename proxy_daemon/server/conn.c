@@ -217,7 +217,7 @@ err_close:
 static void take_hello(struct conn *c)
 {
 	struct wsd_msg_welcome m = {
-		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_WELCOME },
+		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_WELCOME, .cookie = WSD_CAP_REATTACH },
 		.page_size = NOTIFY_PAGE, .pid = (uint32_t)getpid(),
 	};
 	int fd = -1;
@@ -277,6 +277,12 @@ static void handle(struct conn *c, const union request *rq)
 	case WSD_MSG_ATTACHED:
 		end_attached(c, &rq->attached);
 		return;
+	case WSD_MSG_SIDE:
+		end_side(c, &rq->side);
+		return;
+	case WSD_MSG_REATTACH:
+		end_reattach(c, &rq->reattach);
+		return;
 	}
 }
 
@@ -321,15 +327,16 @@ static void read_some(struct conn *c)
 	ssize_t n;
 	int r;
 
+	c->reading = true;	/* a request of ours may read another's, never our own again */
 	for (turn = 0; turn < PACKETS_A_TURN && !c->dead && may_read(c); turn++) {
 		/* no control buffer: descriptors that somebody sends are closed by the kernel */
 		n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
+			break;
 		if (n <= 0) {
 			/* an empty packet looks like the end, too */
 			conn_kill(c);
-			return;
+			break;
 		}
 		r = request_parse(&rq, buf, (size_t)n, &what);
 		if (r)
@@ -337,6 +344,13 @@ static void read_some(struct conn *c)
 		else
 			handle(c, &rq);
 	}
+	c->reading = false;
+}
+
+void conn_read_now(struct conn *c)
+{
+	if (!c->reading)
+		read_some(c);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *data)

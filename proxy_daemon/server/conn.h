@@ -33,7 +33,7 @@ struct conn {
 	int fd, pidfd;
 	pid_t pid;
 	uid_t uid;
-	bool hello, dead, unload_asked, status_active;
+	bool hello, dead, unload_asked, status_active, reading;
 	sd_event_source *io, *death, *pace;
 
 	struct wsd_notify_page *page;
@@ -65,6 +65,9 @@ int conn_send_plain(struct conn *c, uint16_t type);
 
 /* WSD_MSG_ERROR, one line in the log, and the end of the connection */
 void conn_error(struct conn *c, uint32_t reason, const char *what);
+
+/* take some of what it has sent by now: it may say what another client's request is about */
+void conn_read_now(struct conn *c);
 
 /* its process still is the one that connected */
 bool conn_alive(const struct conn *c);

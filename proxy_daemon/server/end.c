@@ -336,7 +336,7 @@ static uint32_t make_session(struct server *srv, struct end *e0, struct end *e1)
 		session_revoke(s, WSD_R_LIMIT);
 		conn_send_reason(e1->conn, WSD_MSG_REFUSED, e1->cookie, WSD_R_LIMIT);
 	}
-	close(fd);
+	session_keep(s, fd, srv->fd_keep_max);
 	return 0;
 
 err_uncharge:
@@ -389,13 +389,20 @@ static void try_pair(struct end *e, const struct diag_sock *e1, struct end *peer
 
 /* ---- requests ---- */
 
-static void refuse(struct conn *c, const struct wsd_msg_offer *m, uint32_t reason)
+static void refuse(struct conn *c, uint64_t cookie, uint32_t reason)
 {
-	conn_send_reason(c, WSD_MSG_REFUSED, m->hdr.cookie, reason);
+	conn_send_reason(c, WSD_MSG_REFUSED, cookie, reason);
 }
 
+/* what a client says of its descriptor */
+struct claim {
+	int fd;
+	const struct wsd_addr *local, *remote;
+	uint64_t sock_cookie;
+};
+
 /* does this process hold the socket it speaks of? 0 with *d filled, or the reason why that is not proven */
-static uint32_t prove(struct conn *c, const struct wsd_msg_offer *m, struct netns *ns, struct diag_sock *d)
+static uint32_t prove(struct conn *c, const struct claim *m, struct netns *ns, struct diag_sock *d)
 {
 	uint64_t inode;
 	int r;
@@ -405,7 +412,7 @@ static uint32_t prove(struct conn *c, const struct wsd_msg_offer *m, struct netn
 		return WSD_R_NO_PROC;
 	if (r)
 		return WSD_R_NOT_TCP;
-	r = diag_lookup(ns->diag, &m->local, &m->remote, m->sock_cookie, d);
+	r = diag_lookup(ns->diag, m->local, m->remote, m->sock_cookie, d);
 	if (r < 0)
 		return WSD_R_NO_DIAG;
 	if (r)
@@ -416,8 +423,6 @@ static uint32_t prove(struct conn *c, const struct wsd_msg_offer *m, struct netn
 		log_client("pid %d uid %u: descriptor %d is not the socket it claims", c->pid, c->uid, m->fd);
 		return WSD_R_NOT_OWNER;
 	}
-	if (d->state != TCP_ESTABLISHED)
-		return WSD_R_NOT_TCP;
 	return 0;
 }
 
@@ -438,19 +443,21 @@ void end_offer(struct conn *c, const struct wsd_msg_offer *m)
 	if (e)
 		end_free(e);
 	if (srv->unloading) {
-		refuse(c, m, WSD_R_UNLOADING);
+		refuse(c, m->hdr.cookie, WSD_R_UNLOADING);
 		return;
 	}
 	if (srv->n_ends >= MAX_ENDS || c->user->n_ends >= MAX_ENDS_USER || c->n_ends >= MAX_ENDS_CLIENT) {
-		refuse(c, m, WSD_R_LIMIT);
+		refuse(c, m->hdr.cookie, WSD_R_LIMIT);
 		return;
 	}
 	reason = (uint32_t)netns_get(&srv->netns, c->pid, &ns);
 	if (reason) {
-		refuse(c, m, reason);
+		refuse(c, m->hdr.cookie, reason);
 		return;
 	}
-	reason = prove(c, m, ns, &d);
+	reason = prove(c, &(struct claim){ m->fd, &m->local, &m->remote, m->sock_cookie }, ns, &d);
+	if (!reason && d.state != TCP_ESTABLISHED)
+		reason = WSD_R_NOT_TCP;
 	if (reason)
 		goto out_refuse;
 	HASH_FIND(hh_socket, srv->ends_by_socket, &d.cookie, sizeof(d.cookie), e);
@@ -486,7 +493,7 @@ void end_offer(struct conn *c, const struct wsd_msg_offer *m)
 
 out_refuse:
 	netns_put(ns);
-	refuse(c, m, reason);
+	refuse(c, m->hdr.cookie, reason);
 }
 
 static int on_check(sd_event_source *source, uint64_t usec, void *data);
@@ -553,6 +560,121 @@ void end_attached(struct conn *c, const struct wsd_msg_attached *m)
 	HASH_FIND(hh_conn, c->ends, &m->hdr.cookie, sizeof(m->hdr.cookie), e);
 	if (e && e->session && e->session->id == m->session_id)
 		e->attached = true;
+}
+
+void end_side(struct conn *c, const struct wsd_msg_side *m)
+{
+	struct end *e;
+
+	HASH_FIND(hh_conn, c->ends, &m->hdr.cookie, sizeof(m->hdr.cookie), e);
+	if (!e || !e->session || e->session->id != m->session_id || e->at.serial)
+		return;		/* told once; afterwards it changes by a claim */
+	e->at = m->at;
+	e->at.serial = 1;
+}
+
+/* ---- another process of the same socket ---- */
+
+/* c is the owner of e from now on, by that cookie; false: no memory, nobody is */
+static bool swap_owner(struct end *e, struct conn *c, uint64_t cookie, int fd)
+{
+	detach_conn(e);
+	e->cookie = cookie;
+	HASH_ADD(hh_conn, c->ends, cookie, sizeof(e->cookie), e);
+	if (!e->hh_conn.tbl) {
+		check_soon(e);
+		return false;
+	}
+	c->n_ends++;
+	e->conn = c;
+	e->pid = c->pid;
+	e->uid = c->uid;
+	e->fd = fd;
+	e->attached = false;
+	proc_comm(c->pid, e->comm);
+	return true;
+}
+
+static struct end *find_paired(struct server *srv, uint64_t sock_cookie)
+{
+	struct end *e;
+
+	HASH_FIND(hh_socket, srv->ends_by_socket, &sock_cookie, sizeof(sock_cookie), e);
+	return e && e->state == END_PAIRED && e->session ? e : NULL;
+}
+
+/* proven: c holds the socket. 0, or the reason why it gets nothing */
+static uint32_t reattach(struct conn *c, const struct wsd_msg_reattach *m, const struct netns *ns, uint64_t sock_cookie)
+{
+	struct wsd_msg_reattached a = {
+		.hdr = { .len = sizeof(a), .version = WSD_PROXY_VERSION, .type = WSD_MSG_REATTACHED, .cookie = m->hdr.cookie },
+	};
+	struct end *e = find_paired(c->srv, sock_cookie);
+	uint64_t serial;
+
+	/* the owner may have said where its side lies, or that it goes, in a packet that we have not come to yet */
+	if (e && e->conn && e->conn != c) {
+		conn_read_now(e->conn);
+		e = find_paired(c->srv, sock_cookie);
+	}
+	if (!e || e->ns != ns)
+		return WSD_R_NOT_YET;
+	if (!e->at.serial)
+		return WSD_R_NOT_YET;	/* nobody of that end has attached: nothing went through the memory */
+	/* The rings hold bytes that were read long ago; a socket does not show those to who is given it. Nor could another user
+	 * join the side. */
+	if (c->uid != 0 && c->uid != e->user->uid)
+		return WSD_R_NOT_OWNER;
+	if (e->session->fd < 0)
+		return WSD_R_NOMEM;
+	serial = e->at.serial;
+	if (m->over == serial) {
+		e->at = m->claim;
+		e->at.serial = serial + 1;
+	}
+	a.session_id = e->session->id;
+	a.length = e->session->length;
+	a.ring_size = e->session->ring_size;
+	a.side = e->side;
+	a.at = e->at;
+	if (conn_send(c, &a, sizeof(a), e->session->fd))
+		return WSD_R_LIMIT;
+	if ((e->conn != c || e->cookie != m->hdr.cookie) && !swap_owner(e, c, m->hdr.cookie, m->fd))
+		log_error("pid %d re-attached, but there is no memory to note it", c->pid);
+	log_debug("session %016llx: pid %d fd %d re-attached on side %u", (unsigned long long)a.session_id, c->pid, m->fd, a.side);
+	return 0;
+}
+
+void end_reattach(struct conn *c, const struct wsd_msg_reattach *m)
+{
+	struct diag_sock d;
+	struct netns *ns;
+	struct end *e;
+	uint32_t reason;
+
+	HASH_FIND(hh_conn, c->ends, &m->hdr.cookie, sizeof(m->hdr.cookie), e);
+	if (e && e->state != END_REFUSED && (e->state != END_PAIRED || e->sock_cookie != m->sock_cookie)) {
+		conn_error(c, WSD_R_PEER_BROKEN, "REATTACH with a cookie that is in use");
+		return;
+	}
+	if (e && e->state == END_REFUSED)
+		end_free(e);
+	if (c->n_ends >= MAX_ENDS_CLIENT) {
+		refuse(c, m->hdr.cookie, WSD_R_LIMIT);
+		return;
+	}
+	reason = (uint32_t)netns_get(&c->srv->netns, c->pid, &ns);
+	if (reason) {
+		refuse(c, m->hdr.cookie, reason);
+		return;
+	}
+	/* in any state that the kernel still knows: bytes may be unread behind a FIN */
+	reason = prove(c, &(struct claim){ m->fd, &m->local, &m->remote, m->sock_cookie }, ns, &d);
+	if (!reason)
+		reason = reattach(c, m, ns, d.cookie);
+	netns_put(ns);
+	if (reason)
+		refuse(c, m->hdr.cookie, reason);
 }
 
 void end_conn_gone(struct conn *c)

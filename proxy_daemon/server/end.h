@@ -38,7 +38,7 @@ struct end {
 	TAILQ_ENTRY(end) link;
 	UT_hash_handle hh_socket, hh_waiting, hh_conn;
 	struct server *srv;
-	struct conn *conn;		/* NULL: the process died or closed its descriptor */
+	struct conn *conn;		/* the owner: who offered it, then who re-attached last. NULL: died, or closed it */
 	struct user *user;
 	struct netns *ns;
 	enum end_state state;
@@ -57,6 +57,7 @@ struct end {
 
 	struct session *session;	/* PAIRED */
 	unsigned side;
+	struct wsd_side_at at;		/* PAIRED: where its processes share their counts; serial 0: not told */
 	bool attached, given_up;	/* given_up: withdrawn, TCP for good */
 	sd_event_source *check;		/* the next look whether it is still held */
 	uint64_t check_delay_us;
@@ -65,6 +66,10 @@ struct end {
 void end_offer(struct conn *c, const struct wsd_msg_offer *m);
 void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m);
 void end_attached(struct conn *c, const struct wsd_msg_attached *m);
+void end_side(struct conn *c, const struct wsd_msg_side *m);
+/* Another process of the same user, or root, holds the socket: it gets the session and is the owner from now on. The one before
+ * need not say goodbye; what it says is not heard any more. Charged stays who offered it. */
+void end_reattach(struct conn *c, const struct wsd_msg_reattach *m);
 /* the conn ends: what waited is forgotten, what is paired goes on until the socket ends */
 void end_conn_gone(struct conn *c);
 /* look after some ends that have been quiet */

@@ -11,6 +11,8 @@ static const size_t request_size[] = {
 	[WSD_MSG_ATTACHED] = sizeof(struct wsd_msg_attached),
 	[WSD_MSG_STATUS] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_UNLOAD] = sizeof(struct wsd_msg_plain),
+	[WSD_MSG_REATTACH] = sizeof(struct wsd_msg_reattach),
+	[WSD_MSG_SIDE] = sizeof(struct wsd_msg_side),
 };
 #define N_REQUESTS (sizeof(request_size) / sizeof(*request_size))
 
@@ -31,6 +33,28 @@ static const char *offer_fault(const struct wsd_msg_offer *m)
 	if (m->local.family != m->remote.family)
 		return "OFFER with two address families";
 	return NULL;
+}
+
+static const char *side_fault(const struct wsd_side_at *at)
+{
+	return at->serial || at->shm < -1 || (at->ipc_ns && at->shm < 0) ? "a side that cannot be" : NULL;
+}
+
+static const char *reattach_fault(const struct wsd_msg_reattach *m)
+{
+	if (!m->hdr.cookie)
+		return "REATTACH without a cookie";
+	if (m->fd < 0)
+		return "REATTACH of a negative descriptor";
+	if (!m->sock_cookie)
+		return "REATTACH without a socket cookie";
+	if (m->flags)
+		return "REATTACH with flags";
+	if (m->local.family != AF_INET && m->local.family != AF_INET6)
+		return "REATTACH of an unknown address family";
+	if (m->local.family != m->remote.family)
+		return "REATTACH with two address families";
+	return side_fault(&m->claim);
 }
 
 int request_parse(union request *ret, const void *buf, size_t len, const char **ret_what)
@@ -69,6 +93,12 @@ int request_parse(union request *ret, const void *buf, size_t len, const char **
 	case WSD_MSG_WITHDRAW:
 		if (ret->withdraw.reason >= _WSD_R_N)
 			what = "WITHDRAW for an unknown reason";
+		break;
+	case WSD_MSG_REATTACH:
+		what = reattach_fault(&ret->reattach);
+		break;
+	case WSD_MSG_SIDE:
+		what = side_fault(&ret->side.at);
 		break;
 	case WSD_MSG_STATUS:
 		if (ret->plain.flags || ret->plain.reserved)

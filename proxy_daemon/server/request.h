@@ -18,6 +18,8 @@ union request {
 	struct wsd_msg_withdraw withdraw;
 	struct wsd_msg_attached attached;
 	struct wsd_msg_plain plain;
+	struct wsd_msg_reattach reattach;
+	struct wsd_msg_side side;
 };
 
 /**

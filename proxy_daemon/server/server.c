@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -159,12 +161,15 @@ static int add_signals(struct server *srv)
 
 int server_init(struct server *srv, const struct config *cfg)
 {
+	struct rlimit rl;
 	int r;
 
 	memset(srv, 0, sizeof(*srv));
 	srv->cfg = *cfg;
 	srv->quota = (struct quota_limits){ .sessions = cfg->quota_sessions, .bytes = cfg->quota_bytes };
 	srv->uid = geteuid();
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0)
+		srv->fd_keep_max = rl.rlim_cur / 2 < INT_MAX ? (int)(rl.rlim_cur / 2) : INT_MAX;
 	srv->listener.fd = srv->listener.lock_fd = -1;
 	TAILQ_INIT(&srv->conns);
 	TAILQ_INIT(&srv->ends);

@@ -55,6 +55,8 @@ struct server {
 
 	TAILQ_HEAD(, conn) conns;
 	unsigned n_conns, n_queue_fds;
+	/* Session memory is kept open below this number. Numbers are given out from below, so the upper half stays for clients. */
+	int fd_keep_max;
 
 	TAILQ_HEAD(, end) ends;		/* in the order they were offered */
 	LIST_HEAD(, end_cursor) cursors;

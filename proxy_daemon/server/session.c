@@ -50,6 +50,7 @@ int session_map(struct session *s, int *ret_fd)
 		goto err_unmap;
 	}
 	s->hdr = hdr;
+	s->fd = -1;
 	*ret_fd = fd;
 	return 0;
 
@@ -65,6 +66,17 @@ void session_unmap(struct session *s)
 	if (s->hdr)
 		munmap(s->hdr, WSD_SESSION_HDR);
 	s->hdr = NULL;
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+}
+
+void session_keep(struct session *s, int fd, int max)
+{
+	if (fd < max)
+		s->fd = fd;
+	else
+		close(fd);
 }
 
 void session_close_gate(struct session *s, unsigned dir)

@@ -2,8 +2,9 @@
 /*
  * session.h - the memory of one session, as the daemon holds it
  *
- * The daemon makes the memfd, sends it to both ends and keeps only the mapping of the header page,
- * to close gates (G21) and to look (status). No descriptor stays, and no ring is ever read.
+ * The daemon makes the memfd, sends it to both ends and keeps the mapping of the header page,
+ * to close gates (G21) and to look (status), and no ring is ever read. The descriptor stays too, for who re-attaches, while
+ * the daemon has descriptors to spare (session_keep()).
  *
  * Trust: both ends write the page at any time; what is read from it is only shown.
  */
@@ -25,6 +26,7 @@ struct session {
 	uint32_t ring_size;
 	bool revoked;
 	struct wsd_session *hdr;
+	int fd;			/* of the memory; -1: not kept */
 	struct end *end[2];	/* NULL: nobody holds that socket any more */
 	struct user *user[2];	/* charged; references */
 };
@@ -32,6 +34,9 @@ struct session {
 /* memory and header, sealed. *ret_fd is the caller's. Return: 0 or -errno. */
 int session_map(struct session *s, int *ret_fd);
 void session_unmap(struct session *s);
+
+/* takes fd: kept as s->fd, or closed if its number is max or more */
+void session_keep(struct session *s, int fd, int max);
 
 /* the gate of direction dir opens never again, whatever its ends do */
 void session_close_gate(struct session *s, unsigned dir);

@@ -45,7 +45,7 @@ static uint32_t error_of(int fd)
 Test(hostile, packets_of_every_length)
 {
 	static const uint16_t types[] = { 0, WSD_MSG_HELLO, WSD_MSG_OFFER, WSD_MSG_WITHDRAW, WSD_MSG_ATTACHED,
-					  WSD_MSG_STATUS, WSD_MSG_UNLOAD, 7, 64, 65, 0xffff };
+					  WSD_MSG_STATUS, WSD_MSG_UNLOAD, WSD_MSG_REATTACH, WSD_MSG_SIDE, 9, 64, 65, 0xffff };
 	char buf[1200];
 	unsigned t, len;
 
