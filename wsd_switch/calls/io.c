@@ -140,9 +140,13 @@ WSD_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const st
 	if (!call_begin(&k, fd))
 		return real.sendto(fd, buf, n, flags, addr, len);
 	if (unlikely((flags & MSG_FASTOPEN) || (addr && !conn_att(k.c)))) {
-		tx_begin_tcp(k.c);
-		r = CALL_OUTSIDE(&k, real.sendto(fd, buf, n, flags, addr, len));
-		tx_end_tcp(k.c, r);
+		r = -1;
+		if (tx_before_tcp(k.c, fd)) {
+			tx_begin_tcp(k.c);
+			r = CALL_OUTSIDE(&k, real.sendto(fd, buf, n, flags, addr, len));
+			tx_end_tcp(k.c, r);
+			tx_after_tcp(k.c, fd, r);
+		}
 		call_end(&k);
 		return r;
 	}
@@ -282,13 +286,38 @@ static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
 	return r;
 }
 
+/* descriptors that came by SCM_RIGHTS may have a session that another process attached (reattach.c) */
+static void take_rights(struct msghdr *m)
+{
+	struct cmsghdr *c;
+
+	if (proc_is_vfork_child())
+		return;
+	for (c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		size_t n, i;
+		int fd;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			reattach_received(fd);
+		}
+	}
+}
+
 WSD_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct call k;
 	ssize_t r;
 
-	if (!call_begin(&k, fd))
-		return real.recvmsg(fd, m, flags);
+	if (!call_begin(&k, fd)) {
+		r = real.recvmsg(fd, m, flags);
+		if (unlikely(r >= 0 && m->msg_controllen) && call_usable())
+			take_rights(m);
+		return r;
+	}
 	r = recvmsg_in(&k, fd, m, flags);
 	call_end(&k);
 	return r;
@@ -305,9 +334,12 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
 		if (flags & MSG_OOB)
 			conn_to_tcp(k->c, WSD_R_OPTION);
+		if (!tx_before_tcp(k->c, fd))
+			return -1;
 		tx_begin_tcp(k->c);
 		r = CALL_OUTSIDE(k, real.sendmsg(fd, m, flags));
 		tx_end_tcp(k->c, r);
+		tx_after_tcp(k->c, fd, r);
 		if (r > 0 && atomic_load(&k->c->stage) == ST_NEW)
 			ctl_think(k->t, k->c, fd, false);
 		return r;
@@ -316,7 +348,7 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 }
 
 /* descriptors that leave by SCM_RIGHTS are handed on first (G22) */
-static void look_for_rights(const struct msghdr *m)
+static void look_for_rights(int over, const struct msghdr *m)
 {
 	struct msghdr h;
 	struct cmsghdr *c;
@@ -332,7 +364,7 @@ static void look_for_rights(const struct msghdr *m)
 		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		for (i = 0; i < n; i++) {
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			hand_on_fd(fd);
+			hand_on_fd(fd, over);
 		}
 	}
 }
@@ -344,7 +376,7 @@ WSD_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 	if (!call_begin(&k, fd)) {
 		if (m && call_usable() && m->msg_controllen)
-			look_for_rights(m);
+			look_for_rights(fd, m);
 		return real.sendmsg(fd, m, flags);
 	}
 	r = sendmsg_in(&k, fd, m, flags);
@@ -359,8 +391,14 @@ WSD_EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned n, int flags, struct
 	unsigned i;
 	ssize_t r = 0;
 
-	if (!call_begin(&k, fd))
-		return real.recvmmsg(fd, m, n, flags, to);
+	if (!call_begin(&k, fd)) {
+		int got = real.recvmmsg(fd, m, n, flags, to);
+
+		for (i = 0; got > 0 && i < (unsigned)got; i++)
+			if (unlikely(m[i].msg_hdr.msg_controllen) && call_usable())
+				take_rights(&m[i].msg_hdr);
+		return got;
+	}
 	if (to) {
 		if (to->tv_sec < 0 || to->tv_nsec < 0 || to->tv_nsec >= 1000000000) {
 			call_end(&k);
@@ -420,7 +458,7 @@ WSD_EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 		if (m && call_usable())
 			for (i = 0; i < n && i < IOV_MAX; i++)
 				if (m[i].msg_hdr.msg_controllen)
-					look_for_rights(&m[i].msg_hdr);
+					look_for_rights(fd, &m[i].msg_hdr);
 		return real.sendmmsg(fd, m, n, flags);
 	}
 	if (n > IOV_MAX)
@@ -557,9 +595,13 @@ WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, si
 		return r;
 	}
 	if (call_begin(&k, out)) {
-		tx_begin_tcp(k.c);
-		r = CALL_OUTSIDE(&k, real.splice(in, in_off, out, out_off, n, flags));
-		tx_end_tcp(k.c, r);
+		r = -1;
+		if (tx_before_tcp(k.c, out)) {
+			tx_begin_tcp(k.c);
+			r = CALL_OUTSIDE(&k, real.splice(in, in_off, out, out_off, n, flags));
+			tx_end_tcp(k.c, r);
+			tx_after_tcp(k.c, out, r);
+		}
 		call_end(&k);
 		return r;
 	}

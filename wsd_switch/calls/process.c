@@ -267,7 +267,7 @@ WSD_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_
 	real_ready();
 	ours = proc_usable();
 	if (ours)
-		hand_on_exec_begin(false, NULL);
+		hand_on_spawn_begin(&(struct exec_call){ EXEC_PATH, AT_FDCWD, path, argv, envp, 0 });
 	r = real.posix_spawn(pid, path, fa, at, argv, envp);
 	if (ours)
 		hand_on_exec_end(false, r != 0);
@@ -283,11 +283,19 @@ WSD_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file
 	real_ready();
 	ours = proc_usable();
 	if (ours)
-		hand_on_exec_begin(false, NULL);
+		hand_on_spawn_begin(&(struct exec_call){ EXEC_SEARCH, AT_FDCWD, file, argv, envp, 0 });
 	r = real.posix_spawnp(pid, file, fa, at, argv, envp);
 	if (ours)
 		hand_on_exec_end(false, r != 0);
 	return r;
+}
+
+WSD_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *fa, int fd, int nfd)
+{
+	real_ready();
+	if (proc_usable() && !proc_is_vfork_child())
+		hand_on_spawn_dup(fd);
+	return real.posix_spawn_file_actions_adddup2(fa, fd, nfd);
 }
 
 struct spawning {

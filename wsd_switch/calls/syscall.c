@@ -168,18 +168,14 @@ __attribute__((visibility("hidden"))) long wsd_syscall(long n, long a, long b, l
 			return sendto((int)a, (const void *)b, (size_t)c, (int)d, (const struct sockaddr *)e,
 				      (socklen_t)f);
 		break;
-	case SYS_recvmsg:
-		if (has(a))
-			return recvmsg((int)a, (struct msghdr *)b, (int)c);
-		break;
+	case SYS_recvmsg:		/* always: it may bring one with a session (SCM_RIGHTS) */
+		return recvmsg((int)a, (struct msghdr *)b, (int)c);
 	case SYS_sendmsg:		/* always: it may carry one of ours (SCM_RIGHTS) */
 		return sendmsg((int)a, (const struct msghdr *)b, (int)c);
 	case SYS_sendmmsg:
 		return sendmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d);
 	case SYS_recvmmsg:
-		if (has(a))
-			return recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
-		break;
+		return recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
 	case SYS_sendfile:
 		if (has(a) || has(b))
 			return sendfile((int)a, (int)b, (off_t *)c, (size_t)d);

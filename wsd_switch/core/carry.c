@@ -78,6 +78,11 @@ static const char *base_name(const char *path)
 	return s ? s + 1 : path;
 }
 
+const char *carry_own_name(void)
+{
+	return own_name;
+}
+
 void carry_start(void)
 {
 	Dl_info i;
@@ -261,6 +266,11 @@ static enum target judge(const struct exec_call *x)
 	if (r == TARGET_OURS && !env_loads_us(x->envp))
 		r = TARGET_OTHER;
 	return r;
+}
+
+bool carry_other_image(const struct exec_call *x)
+{
+	return judge(x) == TARGET_OTHER;
 }
 
 /* ---- the exec side ---- */
@@ -454,7 +464,7 @@ static void lost(struct conn *c, const struct carry_item *it, enum target t)
 	if ((t == TARGET_OTHER && it->reader) || (c->own && it->sole && t != TARGET_NONE))
 		conn_reset(c, it->fd, "unread bytes in the ring, and exec of a program that will not run under us");
 	else
-		hand_on_mark(c);
+		hand_on_mark(c, it->fd);	/* one of ours asks the daemon (reattach.c) */
 }
 
 static bool seal(struct carry *k, uint32_t n, uint64_t length)
@@ -541,13 +551,11 @@ static int share_side(struct conn *c, const struct record *r)
 
 	if (r->shm < 0)
 		return 0;
-	e = side_attach(r->shm, r->index, r->cookie, &s);
+	e = r->counted ? side_attach(r->shm, r->index, r->cookie, &s) : side_join(r->shm, r->index, r->cookie, &s);
 	if (e == -EINVAL)
 		return 0;	/* they have ended since */
 	if (e)
 		return e;
-	if (!r->counted)
-		atomic_fetch_add(&s->holders, 1);
 	side_drop(c->s);
 	c->s = s;
 	if (proc_fork_gen == 0)

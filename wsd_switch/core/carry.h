@@ -30,6 +30,9 @@ struct exec_call {
 	int flags;		/* of execveat */
 };
 
+/* will run without us, as far as can be seen; false also when it is not known */
+bool carry_other_image(const struct exec_call *x);
+
 struct carry {
 	uint32_t n;
 	int fd;			/* the memfd; -1: none */
@@ -69,7 +72,8 @@ void carry_undo(struct carry *k);
 /* tell the peer what was taken: before the last holder that maps the session lets go of it */
 void carry_tail(struct conn *c);
 
-void carry_start(void);			/* start-up, first of all: what we are called */
+void carry_start(void);			/* start-up, first of all: what we are called ... */
+const char *carry_own_name(void);	/* ... the library's file name, or "" */
 void carry_adopt(bool usable);		/* start-up, when the tables are ready; not usable: reset what was carried */
 
 #endif

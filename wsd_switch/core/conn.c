@@ -240,10 +240,19 @@ bool conn_sole_holder(struct conn *c)
 {
 	struct side *s = c->s;
 
-	return (!(atomic_load(&s->flags) & S_FOREIGN) || c->exec_foreign) &&
+	return (!(atomic_load(&s->flags) & S_FOREIGN) || c->exec_foreign) && !side_lent(s) &&
 	       (atomic_load(&s->holders) <= 1 ||
 		/* the family is those forked since: a child asks for the maker as well */
 		((s->maker == proc_page->pid || proc_pid_dead(s->maker)) && proc_family_dead(s->created_gen)));
+}
+
+static void reset(int fd)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+	int e = errno;
+
+	real.connect(fd, &none, sizeof(none));
+	errno = e;
 }
 
 static void retire(struct conn *c, int fd)
@@ -265,13 +274,13 @@ static void retire(struct conn *c, int fd)
 			tx_leave(c);
 			/* TCP resets a connection that is closed with bytes unread; ours lie where the kernel
 			 * does not see them */
-			if (unread) {
-				struct sockaddr none = { .sa_family = AF_UNSPEC };
-				int e = errno;
-
-				real.connect(fd, &none, sizeof(none));
-				errno = e;
-			}
+			if (unread)
+				reset(fd);
+		} else if (c->left_other && rx_avail(c) && (atomic_load(&c->rx->yflags) & WSD_Y_HANDED_ON)) {
+			/* Who holds it now does not know of them, and nobody who does has come: it would wait for ever (G22). */
+			log_error("conn %u (descriptor %d): reset: left to a program that does not run under us, bytes unread",
+				  c->index, fd);
+			reset(fd);
 		}
 	}
 	stats_conn_end(c);
@@ -305,6 +314,15 @@ int conn_close_fd(int fd)
 	return 0;
 }
 
+static void add_fd(struct conn *c, int nfd)
+{
+	if (nfd <= 2)
+		hand_on_untracked(c);	/* stdio may read it without us */
+	atomic_fetch_add(&c->n_fd, 1);
+	fd_seen(nfd);
+	atomic_store_explicit(&conn_tab[nfd], c, memory_order_release);
+}
+
 void conn_dup_fd(int fd, int nfd)
 {
 	struct conn *c = conn_get(fd);
@@ -316,11 +334,22 @@ void conn_dup_fd(int fd, int nfd)
 	atomic_store_explicit(&fd_kind[nfd], k, memory_order_relaxed);
 	if (!c)
 		return;
-	if (nfd <= 2)
-		hand_on_untracked(c);	/* stdio may read it without us */
-	atomic_fetch_add(&c->n_fd, 1);
-	fd_seen(nfd);
-	atomic_store_explicit(&conn_tab[nfd], c, memory_order_release);
+	add_fd(c, nfd);
+}
+
+bool conn_add_fd(uint64_t cookie, int nfd)
+{
+	uint32_t i, n = n_fresh;
+	struct conn *c;
+
+	for (i = 0; i < n; i++) {
+		c = &pool[i];
+		if (!c->s || !conn_att(c) || c->s->cookie != cookie || !atomic_load(&c->n_fd))
+			continue;
+		add_fd(c, nfd);
+		return true;
+	}
+	return false;
 }
 
 /* both directions on TCP for good; what lies in the ring is still read */
@@ -432,9 +461,15 @@ void conn_fork_count(int step)
 {
 	uint32_t i, n = n_fresh;
 
-	for (i = 0; i < n; i++)
-		if (pool[i].s && atomic_load(&pool[i].n_fd))
-			atomic_fetch_add(&pool[i].s->holders, (uint32_t)step);
+	for (i = 0; i < n; i++) {
+		struct side *s = pool[i].s;
+
+		if (!s || !atomic_load(&pool[i].n_fd))
+			continue;
+		atomic_fetch_add(&s->holders, (uint32_t)step);
+		if (atomic_load(&s->lent) && s->maker != proc_page->pid)
+			atomic_store(&s->lent, USER_MANY);	/* its maker does not know our family */
+	}
 }
 
 /* the child's view: other threads are gone, and with them their pins */

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <wsd/catalog.h>
@@ -497,6 +499,51 @@ static void drop_san(struct conn *c, uint32_t why)
 	wsp.lpWSPCloseSocket(s, &err);
 }
 
+void ctl_point(struct conn *c, struct wsd_session *base, uint32_t ring_size, uint32_t side)
+{
+	c->hdr = base;
+	c->tx = &base->dir[side];
+	c->rx = &base->dir[1 - side];
+	c->txr = (uint8_t *)base + WSD_SESSION_HDR + side * (size_t)ring_size;
+	c->rxr = (uint8_t *)base + WSD_SESSION_HDR + (1 - side) * (size_t)ring_size;
+	c->mask = ring_size - 1;
+}
+
+static bool ring_usable(const WSDSHAREDRING *r)
+{
+	return r->side <= 1 && r->base && r->ring_size >= WSD_RING_MIN && !(r->ring_size & (r->ring_size - 1)) &&
+	       r->length >= wsd_session_length(r->ring_size);
+}
+
+uint64_t ctl_ipc_ns(void)
+{
+	struct stat st;
+	int e = errno;
+
+	if (stat("/proc/self/ns/ipc", &st) < 0)
+		st.st_ino = 0;
+	errno = e;
+	return st.st_ino;
+}
+
+struct wsd_side_at ctl_side_at(const struct side *s)
+{
+	struct wsd_side_at at = { .ipc_ns = s->shm >= 0 ? ctl_ipc_ns() : 0, .shm = s->shm, .index = s->index };
+
+	return at;
+}
+
+/* processes that come by the socket later find our counts (reattach.c) */
+static void tell_side(struct conn *c, int fd)
+{
+	struct wsd_side_at at = ctl_side_at(c->s);
+	struct wsd_side_place p = { at.ipc_ns, at.shm, at.index, 0 };
+
+	mark_set(fd, MARK_SESSION, true);
+	if (control.side)
+		control.side(c->san, &p);
+}
+
 static void attach(struct conn *c)
 {
 	WSDSHAREDRING r = { .size = sizeof(r) };
@@ -511,8 +558,7 @@ static void attach(struct conn *c)
 		offer_lost(c, WSD_R_SHARED);
 		return;
 	}
-	if (shared_ring(c->san, &r, &err) != 0 || r.side > 1 || !r.base || r.ring_size < WSD_RING_MIN ||
-	    (r.ring_size & (r.ring_size - 1)) || r.length < wsd_session_length(r.ring_size)) {
+	if (shared_ring(c->san, &r, &err) != 0 || !ring_usable(&r)) {
 		log_error("conn %u: the provider gave no usable ring (%d)", c->index, err);
 		drop_san(c, WSD_R_NOMEM);
 		offer_lost(c, WSD_R_NOMEM);
@@ -524,12 +570,8 @@ static void attach(struct conn *c)
 		return;
 	}
 	fault_install();
-	c->hdr = r.base;
-	c->tx = &c->hdr->dir[r.side];
-	c->rx = &c->hdr->dir[1 - r.side];
-	c->txr = (uint8_t *)r.base + WSD_SESSION_HDR + r.side * (size_t)r.ring_size;
-	c->rxr = (uint8_t *)r.base + WSD_SESSION_HDR + (1 - r.side) * (size_t)r.ring_size;
-	c->mask = r.ring_size - 1;
+	ctl_point(c, r.base, r.ring_size, r.side);
+	tell_side(c, fd);	/* before anything goes by the ring */
 	publish_nagle(c, fd);
 	led_init(&c->led);
 	atomic_store(&s->att_pid, proc_page->pid);
@@ -722,6 +764,132 @@ void ctl_think(struct thr *t, struct conn *c, int fd, bool received)
 	if ((c->n_recv < cfg.offer_after && total < cfg.offer_bytes) || total < c->offer_next)
 		return;
 	ctl_offer(t, c, fd);
+}
+
+/* ---- sessions of other processes ---- */
+
+#define REATTACH_MS	500u	/* the program waits in recvmsg, or has not begun */
+#define REATTACH_REST_S	5	/* a daemon that did not answer is not asked again for so long */
+
+static bool lock_wait(struct thr *t)
+{
+	struct timespec nap = { 0, 1000000 };
+	unsigned i;
+
+	for (i = 0; i < REATTACH_MS + 100; i++) {
+		if (lock_try_long(&ctl_lock, thr_tid(t)))
+			return true;
+		if (t->in_handler || atomic_load(&ctl_lock) == thr_tid(t))
+			return false;
+		nanosleep(&nap, NULL);
+	}
+	return false;
+}
+
+/* ctl_lock held. 0 or a WSA code */
+static int reattach_ioctl(SOCKET s, const struct wsd_reattach *in, struct wsd_side_at *ret)
+{
+	static time_t mute_until;
+	struct wsd_reattached out = { .size = sizeof(out) };
+	struct timespec now;
+	DWORD n = 0;
+	INT err = 0;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (now.tv_sec < mute_until)
+		return WSAETIMEDOUT;
+	if (wsp.lpWSPIoctl(s, SIO_WSD_REATTACH, (LPVOID)in, sizeof(*in), &out, sizeof(out), &n, NULL, NULL, NULL, &err)) {
+		if (err == WSAETIMEDOUT)
+			mute_until = now.tv_sec + REATTACH_REST_S;
+		return err ? err : WSAENETDOWN;
+	}
+	*ret = (struct wsd_side_at){ out.at.ipc_ns, out.at.shm, out.at.index, out.at.serial };
+	return 0;
+}
+
+/* the daemon may have welcomed us meanwhile, and messages for others may have been taken: look once more */
+static void look_again(void)
+{
+	const _Atomic uint32_t *w = control.notify_word();
+
+	atomic_store(&ctl_seen, w ? atomic_load(w) - 1 : 0);
+	atomic_store(&ctl_word, w);
+}
+
+/* ctl_lock held */
+static int reattach(int fd, uint64_t cookie, struct ctl_session *ret)
+{
+	struct wsd_reattach in = { .size = sizeof(in), .fd = fd, .sock_cookie = cookie, .timeout_ms = REATTACH_MS };
+	WSDSHAREDRING r = { .size = sizeof(r) };
+	SOCKET s;
+	INT err = 0;
+	int e;
+
+	if (prov == PROV_NONE)
+		load();
+	if (prov != PROV_OK)
+		return -ENOSYS;
+	s = wsp.lpWSPSocket(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED, &err);
+	if (s == INVALID_SOCKET)
+		return -ENOMEM;
+	e = reattach_ioctl(s, &in, &ret->at);
+	if (e) {
+		uint32_t why = control.socket_reason ? control.socket_reason(s) : WSD_R_NO_DAEMON;
+
+		wsp.lpWSPCloseSocket(s, &err);
+		return e == WSAENOTCONN && why == WSD_R_NOT_YET ? -ENOENT : e == WSAENOTCONN ? -EACCES : -ETIMEDOUT;
+	}
+	if (shared_ring(s, &r, &err) != 0 || !ring_usable(&r)) {
+		wsp.lpWSPCloseSocket(s, &err);
+		return -EPROTO;
+	}
+	ret->san = s;
+	ret->base = r.base;
+	ret->ring_size = r.ring_size;
+	ret->side = r.side;
+	return 0;
+}
+
+int ctl_reattach(struct thr *t, int fd, uint64_t cookie, struct ctl_session *ret)
+{
+	int r;
+
+	if (!lock_wait(t))
+		return -EBUSY;
+	r = reattach(fd, cookie, ret);
+	if (prov == PROV_OK)
+		look_again();
+	lock_drop(&ctl_lock);
+	return r;
+}
+
+int ctl_reattach_claim(struct thr *t, int fd, uint64_t cookie, const struct wsd_side_at *ours, struct ctl_session *x)
+{
+	struct wsd_reattach in = {
+		.size = sizeof(in), .fd = fd, .sock_cookie = cookie, .over = x->at.serial, .timeout_ms = REATTACH_MS,
+		.mine = { ours->ipc_ns, ours->shm, ours->index, 0 },
+	};
+	int e;
+
+	if (!lock_wait(t))
+		return -EBUSY;
+	e = reattach_ioctl(x->san, &in, &x->at);
+	look_again();
+	lock_drop(&ctl_lock);
+	return e ? -ETIMEDOUT : 0;
+}
+
+void ctl_reattach_drop(struct thr *t, struct ctl_session *x)
+{
+	INT err = 0;
+
+	if (!lock_wait(t)) {
+		if (n_late < LATE_MAX)
+			late[n_late++] = x->san;
+		return;
+	}
+	wsp.lpWSPCloseSocket(x->san, &err);
+	lock_drop(&ctl_lock);
 }
 
 /* ---- ends ---- */

@@ -11,6 +11,7 @@
 
 #include "wsd_switch/core/carry.h"
 #include "wsd_switch/core/hand_on.h"
+#include "wsd_switch/core/receiver.h"
 #include "wsd_switch/core/sig.h"
 
 /* both gates are closed on return, so what rx_avail says can only shrink */
@@ -33,12 +34,43 @@ static bool to_other_image(struct conn *c)
 	return leave(c, WSD_R_EXEC);
 }
 
-void hand_on_mark(struct conn *c)
+/* every process that comes by the socket sees it (mark.c) */
+static void tell_unread(struct conn *c, int fd)
 {
+	atomic_fetch_or(&c->s->flags, S_HANDED);
+	mark_set(fd, MARK_UNREAD, true);
+}
+
+void hand_on_mark(struct conn *c, int fd)
+{
+	tell_unread(c, fd);
 	c->exec_marked |= mark(c);
 }
 
-void hand_on_fd(int fd)
+/*
+ * Bytes are unread that go out over a Unix socket, perhaps with TCP bytes behind them already. A receiver under us takes them first
+ * (reattach.c), or resets if it cannot have them; so the peer may go on sending. Any other would miss them, and nobody would
+ * notice: reset now. Where it is not known who receives the peer is told to wait, and resets after a time.
+ */
+static void pass_unread(struct conn *c, int fd, int over)
+{
+	enum receiver r;
+
+	conn_pin(c);
+	cs_leave(thr_get());
+	r = receiver_of(over);
+	cs_enter();
+	conn_unpin(c);
+	if (r == RECEIVER_OTHER) {
+		conn_reset(c, fd, "passed, with bytes unread in the ring, to a process that does not run under us");
+		return;
+	}
+	tell_unread(c, fd);
+	if (r == RECEIVER_UNKNOWN)
+		(void)mark(c);
+}
+
+void hand_on_fd(int fd, int over)
 {
 	struct conn *c;
 	struct thr *t;
@@ -54,7 +86,7 @@ void hand_on_fd(int fd)
 		if (c->own)	/* what lies in our own memory the peer cannot wait for (carry.c) */
 			conn_reset(c, fd, "passed on with bytes unread from before exec");
 		else
-			(void)mark(c);
+			pass_unread(c, fd, over);
 	}
 	if (c)
 		c->exec_foreign = false;
@@ -140,7 +172,7 @@ static void exec_one(struct conn *c, int fd, bool image, struct carry *k, bool v
 		return;
 	if (!k || !carry_add(k, c, fd, sole, sole || fd == 0 || (renamed && fd > 2) ||
 			     (!vfork_child && atomic_load(&c->s->rx_user) == proc_page->pid)))
-		hand_on_mark(c);
+		hand_on_mark(c, fd);
 }
 
 struct by_cookie {
@@ -175,7 +207,7 @@ void hand_on_exec_begin(bool image, struct carry *k)
 		c = conn_get((int)fd);
 		if (!c)
 			continue;
-		if (inherited((int)fd)) {
+		if (inherited((int)fd) || (!image && c->spawn_dup)) {
 			if (!vfork_child || !conn_att(c) || cookie_of((int)fd) == c->s->cookie)
 				exec_one(c, (int)fd, image, k, vfork_child, false);
 		} else if (image && !vfork_child && conn_att(c) && atomic_load(&c->s->rx_user) == proc_page->pid) {
@@ -190,6 +222,40 @@ void hand_on_exec_begin(bool image, struct carry *k)
 	}
 	cs_leave(t);
 	errno = e;
+}
+
+static void left(struct conn *c, void *arg)
+{
+	if (!conn_att(c) || !(atomic_load(&c->rx->yflags) & WSD_Y_HANDED_ON) || rx_avail(c) == 0)
+		return;
+	if (c->spawn_dup && conn_get(c->fd) == c)	/* it is meant to read it */
+		conn_reset(c, c->fd, "given, with bytes unread in the ring, to a program that does not run under us");
+	else
+		c->left_other = true;	/* most likely it only leaks; but we are the last who know of the bytes */
+}
+
+void hand_on_spawn_begin(const struct exec_call *x)
+{
+	int e = errno;
+	struct thr *t;
+
+	hand_on_exec_begin(false, NULL);
+	if (!carry_other_image(x))
+		return;
+	t = cs_enter();
+	conn_each(left, NULL);
+	cs_leave(t);
+	errno = e;
+}
+
+void hand_on_spawn_dup(int fd)
+{
+	struct thr *t = cs_enter();
+	struct conn *c = conn_get(fd);
+
+	if (c)
+		c->spawn_dup = true;
+	cs_leave(t);
 }
 
 /* It failed, so nobody else has it: whoever reads here takes the bytes. Marks of SCM_RIGHTS stay. */

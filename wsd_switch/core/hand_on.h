@@ -4,10 +4,11 @@
  *
  * Before a descriptor goes to another program image (exec, posix_spawn, SCM_RIGHTS) or to code
  * of libc's that we do not see (stdio, aio, io_uring), both directions leave the ring for good.
- * Bytes that lie unread in our ring at that moment are marked *handed on*: the peer sends no TCP byte
- * behind them until somebody under us touches the connection; after a bounded time it resets.
+ * Bytes that lie unread in our ring at that moment are *handed on*: the socket says so to whoever gets it, and a process under us
+ * gets them from the daemon (reattach.c). Where it may be one that is not, the peer is told as well: it sends no TCP byte behind
+ * them until somebody under us touches the connection; after a bounded time it resets.
  *
- * Threads: atomics only, no locks, nothing allocated: also in a vfork child, which shares our
+ * Threads: atomics and system calls only, no locks, nothing allocated: also in a vfork child, which shares our
  *          memory and has its own copy of the descriptors. errno is kept.
  */
 #ifndef WSD_SWITCH_HAND_ON_H
@@ -15,8 +16,8 @@
 
 #include "wsd_switch/core/switch.h"
 
-/* one connection to another image (SCM_RIGHTS); the mirrors are flushed if fd is an epoll set */
-void hand_on_fd(int fd);
+/* one connection to another image, by SCM_RIGHTS over a Unix socket; the mirrors are flushed if fd is an epoll set */
+void hand_on_fd(int fd, int over);
 
 /* one connection to libc or io_uring in this process; true: bytes of the ring are unread */
 bool hand_on_untracked(struct conn *c);
@@ -27,7 +28,12 @@ void hand_on_all_untracked(void);
  * added to k, or marked when k is NULL. */
 struct carry;
 void hand_on_exec_begin(bool image, struct carry *k);
-void hand_on_mark(struct conn *c);	/* until hand_on_exec_end(true) */
+/* ... before posix_spawn of x: what it does not see (it runs without us) is not left to it in silence */
+struct exec_call;
+void hand_on_spawn_begin(const struct exec_call *x);
+/* posix_spawn's file actions will duplicate fd */
+void hand_on_spawn_dup(int fd);
+void hand_on_mark(struct conn *c, int fd);	/* until hand_on_exec_end(true) */
 
 /* a vfork child has duplicated fd as nfd */
 void hand_on_vfork_dup(int fd, int nfd);

@@ -3,7 +3,7 @@
  * init.c - start-up of the preload library
  *
  * Nothing is loaded, opened or measured here but the environment and a few empty tables: provider and daemon are met
- * at the first connection worth offering.
+ * at the first connection worth offering, or when one was inherited that another process attached (reattach.c).
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -34,5 +34,6 @@ __attribute__((constructor(101))) static void start(void)
 		}
 	}
 	carry_adopt(proc_on);
+	reattach_inherited();
 	errno = e;
 }

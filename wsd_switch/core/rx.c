@@ -1081,6 +1081,10 @@ again:
 	}
 
 	/* the ring is empty */
+	if (unlikely(atomic_load_explicit(&s->flags, memory_order_relaxed) & S_HANDED)) {
+		atomic_fetch_and(&s->flags, ~S_HANDED);
+		mark_set(fd, MARK_UNREAD, false);	/* nothing of ours is left for whom it was handed to */
+	}
 	/* the rest of a low-water mark is waited for in the kernel, which has it cut (G23) */
 	more = (flags & MSG_WAITALL) ||
 	       (unlikely(atomic_load_explicit(&s->flags, memory_order_relaxed) & S_LOWAT) && !nb &&

@@ -7,8 +7,8 @@
  * made has ended. Until then it waits in a list, so the cost of a forking server is bounded by its living children.
  *
  * Where System V shared memory is to be had, the slab lies in a segment that is marked for removal at once: it ends with the last
- * process that has it, needs no descriptor, and a new image that inherits a socket others hold as well can
- * attach it by number (carry.c).
+ * process that has it, needs no descriptor, and a process that comes by a socket others hold as well can
+ * attach it by number (carry.c, reattach.c). One outside the maker's family counts itself in as a holder and is noted in `lent`.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -20,7 +20,7 @@
 #define NONE 0xffffffffu
 #define SLAB_BYTES	(sizeof(struct side) * MAX_CONNS)
 #define SHM_IDS_MAX	1024	/* used on this machine; above, the segments are left to others */
-#define SLABS_MAX	8	/* of other processes, attached by number */
+#define SLABS_MAX	64	/* of other processes, attached by number */
 
 static struct side *slab;
 static uint32_t *next_free;		/* private, parallel to slab */
@@ -29,9 +29,9 @@ static _Atomic uint32_t pool_lock;
 static int slab_shm = -1;
 static struct {
 	int id;
-	struct side *base;
+	struct side *base;		/* NULL: free */
+	uint32_t used;			/* conns of this process, an unused one may be given up for another */
 } others[SLABS_MAX];
-static unsigned n_others;
 
 static void *slab_map(void)
 {
@@ -59,32 +59,121 @@ static void slab_unmap(void *p)
 		munmap(p, SLAB_BYTES);
 }
 
+/* the slab of that segment, by its place in others[]; ours is none of them. pool_lock */
+static int other_attach(int id, unsigned *ret)
+{
+	unsigned i, at = SLABS_MAX;
+	struct shmid_ds ds;
+	void *p;
+
+	for (i = 0; i < SLABS_MAX; i++) {
+		if (others[i].base && others[i].id == id) {
+			*ret = i;
+			return 0;
+		}
+		if (at == SLABS_MAX && !others[i].base)
+			at = i;
+	}
+	for (i = 0; at == SLABS_MAX && i < SLABS_MAX; i++)
+		if (others[i].used == 0)
+			at = i;
+	if (at == SLABS_MAX)
+		return -ENFILE;
+	if (shmctl(id, IPC_STAT, &ds) < 0)
+		return errno == EIDRM ? -EINVAL : -errno;
+	if (ds.shm_perm.cuid != geteuid() || ds.shm_perm.uid != geteuid() || ds.shm_segsz != SLAB_BYTES)
+		return -EACCES;
+	p = shmat(id, NULL, 0);
+	if (p == (void *)-1)
+		return errno == EIDRM ? -EINVAL : -errno;
+	if (others[at].base)
+		shmdt(others[at].base);
+	others[at].id = id;
+	others[at].base = p;
+	others[at].used = 0;
+	*ret = at;
+	return 0;
+}
+
+/* one more holder, if there is any: from 0 on the side may be another connection's */
+static bool hold(struct side *s)
+{
+	uint32_t h = atomic_load(&s->holders);
+
+	while (h)
+		if (atomic_compare_exchange_weak(&s->holders, &h, h + 1))
+			return true;
+	return false;
+}
+
+static void lend(struct side *s)
+{
+	uint32_t u = atomic_load(&s->lent), me = proc_page->pid;
+
+	while (u != me && u != USER_MANY &&
+	       !atomic_compare_exchange_weak(&s->lent, &u, u == 0 || proc_pid_dead(u) ? me : USER_MANY))
+		;
+}
+
+bool side_lent(struct side *s)
+{
+	uint32_t u = atomic_load(&s->lent);
+
+	return u && !proc_pid_dead(u);
+}
+
+static int find(int id, uint32_t index, uint64_t cookie, bool join, struct side **ret)
+{
+	struct side *base = slab, *s;
+	unsigned at = SLABS_MAX;
+	int r;
+
+	if (!slab || id != slab_shm) {
+		r = other_attach(id, &at);
+		if (r)
+			return r;
+		base = others[at].base;
+	}
+	if (index >= MAX_CONNS)
+		return -EACCES;
+	s = &base[index];
+	if (s->index != index || s->shm != id || s->cookie != cookie)
+		return -EINVAL;		/* it is another connection's by now */
+	if (join) {
+		if (!hold(s))
+			return -EINVAL;
+		lend(s);
+		if (s->cookie != cookie) {	/* it was taken back between the looks, and is in use again */
+			atomic_fetch_sub(&s->holders, 1);
+			return -EINVAL;
+		}
+	}
+	if (at < SLABS_MAX)
+		others[at].used++;
+	*ret = s;
+	return 0;
+}
+
+static int find_locked(int id, uint32_t index, uint64_t cookie, bool join, struct side **ret)
+{
+	int r, i;
+
+	for (i = 0; !lock_try_long(&pool_lock, thr_tid(thr_get())); i++)
+		if (i == 100)
+			return -EBUSY;
+	r = find(id, index, cookie, join, ret);
+	lock_drop(&pool_lock);
+	return r;
+}
+
 int side_attach(int id, uint32_t index, uint64_t cookie, struct side **ret)
 {
-	struct side *base = NULL;
-	struct shmid_ds ds;
-	unsigned i;
+	return find_locked(id, index, cookie, false, ret);
+}
 
-	for (i = 0; i < n_others; i++)
-		if (others[i].id == id)
-			base = others[i].base;
-	if (!base) {
-		if (n_others == SLABS_MAX)
-			return -ENFILE;
-		if (shmctl(id, IPC_STAT, &ds) < 0)
-			return errno == EIDRM ? -EINVAL : -errno;
-		if (ds.shm_perm.cuid != geteuid() || ds.shm_perm.uid != geteuid() || ds.shm_segsz != SLAB_BYTES)
-			return -EACCES;
-		base = shmat(id, NULL, 0);
-		if (base == (void *)-1)
-			return errno == EIDRM ? -EINVAL : -errno;
-		others[n_others].id = id;
-		others[n_others++].base = base;
-	}
-	if (index >= MAX_CONNS || base[index].index != index || base[index].shm != id || base[index].cookie != cookie)
-		return -EACCES;
-	*ret = &base[index];
-	return 0;
+int side_join(int id, uint32_t index, uint64_t cookie, struct side **ret)
+{
+	return find_locked(id, index, cookie, true, ret);
 }
 
 static bool slab_make(void)
@@ -109,7 +198,7 @@ static bool slab_make(void)
 
 static bool reusable(struct side *s)
 {
-	return atomic_load(&s->holders) == 0 || proc_family_dead(s->created_gen);
+	return atomic_load(&s->holders) == 0 || (proc_family_dead(s->created_gen) && !side_lent(s));
 }
 
 struct side *side_new(void)
@@ -160,8 +249,15 @@ void side_drop(struct side *s)
 	bool mine = slab && s >= slab && s < slab + MAX_CONNS;
 	uint32_t left = atomic_fetch_sub(&s->holders, 1) - 1;
 
-	if (!mine || !lock_try(&pool_lock, thr_tid(thr_get())))
+	if (!lock_try(&pool_lock, thr_tid(thr_get())))
 		return;		/* lock not got: this one is not used again */
+	if (!mine) {
+		for (i = 0; i < SLABS_MAX; i++)
+			if (others[i].base && s >= others[i].base && s < others[i].base + MAX_CONNS && others[i].used)
+				others[i].used--;
+		lock_drop(&pool_lock);
+		return;
+	}
 	if (left == 0 || reusable(s)) {
 		next_free[i] = free_head;
 		free_head = i;

@@ -227,6 +227,7 @@ static inline void lock_drop(_Atomic uint32_t *l)
 #define S_TOLD_RESET	0x0400u		/* ECONNRESET for unread ring bytes was given (G21) */
 #define S_LOWAT_CUT	0x0200u		/* the kernel's low-water mark is lower by what the ring held (G23) */
 #define S_CMSG		0x0800u		/* an option was set that makes recvmsg give control data */
+#define S_HANDED	0x1000u		/* unread ring bytes were handed on, and the socket says so (mark.c) */
 #define USER_MANY	0xffffffffu
 
 struct side {
@@ -265,13 +266,17 @@ struct side {
 	int32_t shm;			/* segment of the slab, -1: none */
 	uint32_t maker;			/* process that made it */
 	_Atomic uint32_t att_pid;	/* process that attached it, before any fork */
+	_Atomic uint32_t lent;		/* process outside the maker's family that joined it; USER_MANY */
 };
 
 struct side *side_new(void);
 void side_drop(struct side *s);			/* this process holds it no more */
 void side_after_fork(void);
-/* at start-up: a side that another image has (carry.c). 0, -EINVAL: nobody has it any more, or another -errno */
+/* A side that another image has (carry.c, reattach.c), this process being counted among its holders or not. 0, -EINVAL: nobody has
+ * it any more, or another -errno */
 int side_attach(int id, uint32_t index, uint64_t cookie, struct side **ret);
+int side_join(int id, uint32_t index, uint64_t cookie, struct side **ret);
+bool side_lent(struct side *s);			/* a process outside the family uses it, too */
 
 /* ---- ledger (ledger.c): G24, G25 ---- */
 struct ledger {
@@ -338,6 +343,8 @@ struct conn {
 	struct conn *next;		/* graveyard, free list */
 	bool in_gate_stat;
 	bool exec_marked;		/* handed on by an exec under way (hand_on.c) */
+	bool spawn_dup;			/* a file action of posix_spawn names it: FD_CLOEXEC does not keep it from the child */
+	bool left_other;		/* a child that does not run under us got it with bytes unread */
 	bool exec_foreign;		/* S_FOREIGN stands for execs alone that failed */
 };
 
@@ -351,6 +358,7 @@ void conn_init(void);
 struct conn *conn_new(int fd, uint8_t role, bool nonblock);
 int conn_close_fd(int fd);			/* before the real close; returns 0 */
 void conn_dup_fd(int fd, int nfd);		/* after the real dup */
+bool conn_add_fd(uint64_t cookie, int nfd);	/* nfd is another number of an attached connection of ours; false: of none */
 struct conn *conn_by_id(uint64_t id);
 uint64_t conn_id(const struct conn *c);
 void conn_detach_all(uint32_t why, bool only_inherited);
@@ -404,6 +412,23 @@ bool ctl_lock_for_fork(void);
 void ctl_unlock_for_fork(bool got);
 int ctl_hidden_fd(void);
 
+/* a session that another process attached (reattach.c) */
+struct ctl_session {
+	uintptr_t san;			/* the provider's socket */
+	struct wsd_session *base;
+	uint32_t ring_size, side;	/* checked */
+	struct wsd_side_at at;		/* where the side lies */
+};
+
+/* May wait. 0, -ENOENT: the socket has no session, or another -errno: it may have one, and we cannot have it. */
+int ctl_reattach(struct thr *t, int fd, uint64_t cookie, struct ctl_session *ret);
+/* the side at x->at is gone: ours in its place. x->at is the last one afterwards, ours if we won. 0 or -errno */
+int ctl_reattach_claim(struct thr *t, int fd, uint64_t cookie, const struct wsd_side_at *ours, struct ctl_session *x);
+void ctl_reattach_drop(struct thr *t, struct ctl_session *x);
+void ctl_point(struct conn *c, struct wsd_session *base, uint32_t ring_size, uint32_t side);
+struct wsd_side_at ctl_side_at(const struct side *s);
+uint64_t ctl_ipc_ns(void);
+
 static inline void ctl_look(struct thr *t)
 {
 	const _Atomic uint32_t *w = atomic_load_explicit(&ctl_word, memory_order_relaxed);
@@ -433,6 +458,8 @@ ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 ssize_t rx_recvmsg_tcp(struct thr *t, struct conn *c, int fd, struct msghdr *m, int flags);	/* on TCP for good, ring empty */
 ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
+bool tx_before_tcp(struct conn *c, int fd);		/* G22: false: errno says why not */
+void tx_after_tcp(struct conn *c, int fd, ssize_t r);
 void tx_begin_tcp(struct conn *c);			/* G3: before a kernel send of any kind */
 void tx_end_tcp(struct conn *c, ssize_t r);
 void rx_begin_tcp(struct conn *c);			/* before a kernel receive that is not ours to shape */
@@ -451,6 +478,15 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel);
 void opt_before_set(struct conn *c, int level, int name);	/* setsockopt is about to be called */
 bool opt_may_offer(struct conn *c, int fd);			/* false: it stays on TCP */
 void opt_ring_control(struct conn *c, int fd, struct msghdr *m, size_t room);	/* recvmsg moved ring bytes */
+
+/* ---- what a socket says of itself to every process that holds it (mark.c) ---- */
+enum mark { MARK_SESSION, MARK_UNREAD };
+bool mark_get(int fd, enum mark m);
+void mark_set(int fd, enum mark m, bool on);
+
+/* ---- descriptors that come from another image (reattach.c) ---- */
+void reattach_received(int fd);
+void reattach_inherited(void);
 
 /* ---- offsets against the kernel (offsets.c): G16 ---- */
 int off_check_rx(struct conn *c, int fd);		/* 1 agrees, 0 ask again later, -1 never again */

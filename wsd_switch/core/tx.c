@@ -97,6 +97,52 @@ static void pinned_end(struct pinned *p)
 	}
 }
 
+/*
+ * G22: the peer handed its unread ring bytes on to somebody who may not run under us and has not come: no TCP byte may pass
+ * them. So the mark is looked at before each kernel send, and after it, for it may have come meanwhile.
+ */
+
+/* A bounded wait, then a reset. true: go on. */
+static bool handed_on_ok(struct conn *c, int fd)
+{
+	struct pollfd none;
+	int i;
+
+	for (i = 0; i < 200; i++) {
+		if (!(atomic_load(&c->tx->yflags) & WSD_Y_HANDED_ON) ||
+		    WSD_GATE_HEAD(atomic_load(&c->tx->gate)) == atomic_load(&c->tx->tail))
+			return true;
+		real.poll(&none, 0, i < 20 ? 1 : 10);
+	}
+	conn_reset(c, fd, "the peer's new process never took what was in the ring");
+	return false;
+}
+
+static bool handed_on(struct conn *c)
+{
+	return !(atomic_load_explicit(&c->tx->gate, memory_order_relaxed) & WSD_GATE_OPEN) &&
+	       unlikely(atomic_load_explicit(&c->tx->yflags, memory_order_relaxed) & WSD_Y_HANDED_ON);
+}
+
+bool tx_before_tcp(struct conn *c, int fd)
+{
+	if (likely(!conn_att(c) || !handed_on(c)) || handed_on_ok(c, fd))
+		return true;
+	errno = ECONNRESET;
+	return false;
+}
+
+/* The mark may have come while bytes went to TCP. They are there, and count as sent; but they must not be read before the
+ * ring's by somebody who does not know of those. */
+void tx_after_tcp(struct conn *c, int fd, ssize_t r)
+{
+	int e = errno;
+
+	if (r > 0 && conn_att(c) && handed_on(c) && !handed_on_ok(c, fd))
+		atomic_store(&c->s->kept_err, ECONNRESET);
+	errno = e;
+}
+
 /* one kernel send of at most max of v's bytes, by G3 */
 static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct vec *v, size_t max, int flags)
 {
@@ -145,6 +191,7 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 	cs_enter();
 	tx_end_tcp(c, r);
 	conn_unpin(c);
+	tx_after_tcp(c, fd, r);
 	errno = e;
 	return r;
 }
@@ -516,23 +563,6 @@ static bool may_put(struct conn *c)
 	       (atomic_load_explicit(&c->tx->gate, memory_order_relaxed) & WSD_GATE_OPEN);
 }
 
-/* The peer handed its unread ring bytes on to a process that has not come (G22): no TCP byte may pass them. A
- * bounded wait, then a reset. true: go on. */
-static bool handed_on_ok(struct conn *c, int fd)
-{
-	struct pollfd none;
-	int i;
-
-	for (i = 0; i < 200; i++) {
-		if (!(atomic_load(&c->tx->yflags) & WSD_Y_HANDED_ON) ||
-		    WSD_GATE_HEAD(atomic_load(&c->tx->gate)) == atomic_load(&c->tx->tail))
-			return true;
-		real.poll(&none, 0, i < 20 ? 1 : 10);
-	}
-	conn_reset(c, fd, "the peer's new process never took what was in the ring");
-	return false;
-}
-
 static bool has_sndtimeo(int fd)
 {
 	struct timeval tv = { 0, 0 };
@@ -573,12 +603,8 @@ ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 		}
 	}
 	/* a closed gate is a reason to look whether the peer's bytes were handed on (G22); an open one says they were not */
-	if (!(atomic_load_explicit(&c->tx->gate, memory_order_relaxed) & WSD_GATE_OPEN) &&
-	    unlikely(atomic_load_explicit(&c->tx->yflags, memory_order_relaxed) & WSD_Y_HANDED_ON) &&
-	    !handed_on_ok(c, fd)) {
-		errno = ECONNRESET;
+	if (!tx_before_tcp(c, fd))
 		return -1;
-	}
 	if (unlikely(flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR)) || unlikely(v->len == 0)) {
 		if (flags & MSG_OOB)
 			conn_to_tcp(c, WSD_R_OPTION);		/* G22: before urgent data, for good */
@@ -635,6 +661,8 @@ static ssize_t kernel_sendfile(struct thr *t, struct conn *c, int fd, int in, of
 	ssize_t r;
 	int e;
 
+	if (!tx_before_tcp(c, fd))
+		return -1;
 	tx_begin_tcp(c);
 	conn_pin(c);
 	p.in_kernel = true;
@@ -645,6 +673,7 @@ static ssize_t kernel_sendfile(struct thr *t, struct conn *c, int fd, int in, of
 	cs_enter();
 	tx_end_tcp(c, r);
 	conn_unpin(c);
+	tx_after_tcp(c, fd, r);
 	errno = e;
 	return r;
 }
