@@ -1047,6 +1047,9 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 	int64_t cost = 0;
 	int n = 0, m;
 
+	/* about to sleep in the kernel anyway, which looks itself */
+	if (!zero && (mask || !spin_ok(t, l, t0)) && !any_hit(s, &seen))
+		return -1;
 	ask = t0 - atomic_load_explicit(&s->asked, memory_order_relaxed) > (uint64_t)ASK_GAP;
 	if (!lock_try_long(&s->lock, thr_tid(t)))
 		return -1;
