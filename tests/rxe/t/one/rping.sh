@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# librdmacm: address, route, connection and data, by both families
+. "$(dirname "$0")/../../functions.sh"
+
+for address in "$WSD_RXE_PEER" "$WSD_RXE_PEER6"; do
+	server server cm_listening -- rping -s -a "$address" -C 5 -V
+	timeout 20 rping -c -a "$address" -C 5 -V >"$T/client.log" 2>&1 || fail "rping $address"
+	finished "rping -s $address" "$STARTED"
+done
