@@ -34,8 +34,8 @@ def memory_file(data):
 	return fd
 
 
-def spawn(argv, fds):
-	"""QEMU in a session of its own (the terminal's ^C is for us), ended by the kernel when we are gone"""
+def dying_with_us():
+	"""What a child does first: a session of its own (the terminal's ^C is for us), and the kernel ends it when we are gone"""
 	libc = ctypes.CDLL(None)
 	parent = os.getpid()
 
@@ -45,8 +45,12 @@ def spawn(argv, fds):
 		if os.getppid() != parent:
 			os._exit(1)
 
+	return child
+
+
+def spawn(argv, fds):
 	return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=fds,
-		preexec_fn=child)
+		preexec_fn=dying_with_us())
 
 
 def accelerated(accel):

@@ -6,10 +6,12 @@ import platform
 import secrets
 import shlex
 import signal
+import socket
+import subprocess
 import sys
 
-from . import accel, initramfs, kernels, session
-from .guest import Guest
+from . import accel, initramfs, kernels, native, session
+from .guest import Guest, dying_with_us
 from .terminal import Terminal
 from .trouble import KERNEL, SETUP, TIMEOUT, USAGE, Interrupted, Trouble
 
@@ -138,6 +140,22 @@ def sink(number, hosts, out):
 	return plain if hosts == 1 else marked
 
 
+def run_here(o, say):
+	"""The command on the running kernel"""
+	def environ(slot):
+		mine = environment(1, 1, os.uname().release, "none")
+		address, address6 = f"10.99.{100 + slot}.1", f"fd99:0:0:{slot + 1:x}::1"
+		return os.environ | mine | {
+			"WSD_RXE_ADDRESS": address, "WSD_RXE_PEER": address, "WSD_RXE_ADDRESS6": address6, "WSD_RXE_PEER6": address6,
+			"WSD_RXE_DEVICE": f"rxe_wsd{slot}", "WSD_RXE_NETDEV": f"wsdrxe{slot}"}
+
+	def spawned(argv, env):
+		return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=env, preexec_fn=dying_with_us())
+
+	signal.alarm(int(o.timeout + 180))
+	return native.run(o.command, environ, o.timeout, spawned, say)
+
+
 def run(o):
 	def say(text):
 		if not o.quiet:
@@ -146,7 +164,13 @@ def run(o):
 	if platform.machine() != "x86_64":
 		raise Trouble(f"this is {platform.machine()}: only x86_64 guests are known")
 	os.environ["PATH"] += ":/usr/sbin:/sbin"
-	here()
+	directory = here() if o.kernel != "running" else None
+	if directory is None or (o.kernel is None and o.hosts == 1 and o.command and not o.shell):
+		no = native.why_not()
+		if no is None:
+			return run_here(o, say)
+		if o.kernel == "running":
+			raise Trouble(f"not on this kernel: {no}", "leave --kernel running out: a guest has one that will do")
 	kernel = kernels.get(o.kernel or "6.1", o.update_kernel, say)
 	if not o.command and not o.shell:
 		say(f"{kernel.package} is there")
@@ -162,7 +186,6 @@ def run(o):
 
 	wire = [None, None]
 	if o.hosts == 2:
-		import socket
 		wire = socket.socketpair()
 	guests = []
 	try:
