@@ -82,18 +82,21 @@ WSD_EXPORT int epoll_wait(int epfd, struct epoll_event *ev, int max, int ms)
 WSD_EXPORT int epoll_pwait(int epfd, struct epoll_event *ev, int max, int ms, const sigset_t *mask)
 {
 	struct timespec ts;
+	sigset_t stripped;
 
 	real_ready();
 	if (!proc_usable() || !eset_known(epfd))
-		return real.epoll_pwait(epfd, ev, max, ms, mask);
+		return real.epoll_pwait(epfd, ev, max, ms, sig_strip_mask(mask, &stripped));
 	return wait_in(epfd, ev, max, ms_to_ts(ms, &ts), mask);
 }
 
 WSD_EXPORT int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *to, const sigset_t *mask)
 {
+	sigset_t stripped;
+
 	real_ready();
 	if (!proc_usable() || !eset_known(epfd) ||
 	    (to && (to->tv_sec < 0 || to->tv_nsec < 0 || to->tv_nsec >= 1000000000)))
-		return real.epoll_pwait2(epfd, ev, max, to, mask);
+		return real.epoll_pwait2(epfd, ev, max, to, sig_strip_mask(mask, &stripped));
 	return wait_in(epfd, ev, max, to, mask);
 }

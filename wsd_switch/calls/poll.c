@@ -46,10 +46,12 @@ WSD_EXPORT int poll(struct pollfd *p, nfds_t n, int ms)
 
 WSD_EXPORT int ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
 {
+	sigset_t stripped;
+
 	real_ready();
 	if (!proc_usable() || (to && (to->tv_sec < 0 || to->tv_nsec < 0 || to->tv_nsec >= 1000000000)) ||
 	    !any_known(p, n))
-		return real.ppoll(p, n, to, mask);
+		return real.ppoll(p, n, to, sig_strip_mask(mask, &stripped));
 	return poll_in(p, n, to, mask, true);
 }
 
@@ -143,10 +145,11 @@ WSD_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *tv
 WSD_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *to, const sigset_t *mask)
 {
 	const fd_set *sets[3] = { r, w, e };
+	sigset_t stripped;
 
 	real_ready();
 	if (!proc_usable() || !any_in_sets(n, sets) ||
 	    (to && (to->tv_sec < 0 || to->tv_nsec < 0 || to->tv_nsec >= 1000000000)))
-		return real.pselect(n, r, w, e, to, mask);
+		return real.pselect(n, r, w, e, to, sig_strip_mask(mask, &stripped));
 	return select_in(n, r, w, e, to, mask);
 }

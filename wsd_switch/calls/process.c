@@ -7,6 +7,7 @@
  */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pty.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,10 +21,12 @@
 #include "wsd_switch/core/sig.h"
 
 pid_t __fork(void);
+pid_t _Fork(void);
 void *wsd_note_vfork(void);
 void *wsd_note_clone(void);
 
 static void *real_vfork, *real_clone;
+static pid_t (*real_Fork)(void);
 
 __attribute__((constructor)) static void resolve(void)
 {
@@ -32,6 +35,7 @@ __attribute__((constructor)) static void resolve(void)
 		real_vfork = dlsym(RTLD_NEXT, "vfork");
 	if (!real_clone)
 		real_clone = dlsym(RTLD_NEXT, "clone");
+	*(void **)&real_Fork = dlsym(RTLD_NEXT, "_Fork");
 }
 
 static void note(void)
@@ -137,6 +141,31 @@ WSD_EXPORT pid_t fork(void)
 WSD_EXPORT pid_t __fork(void)
 {
 	return fork();
+}
+
+/* fork() without the handlers of pthread_atfork(), and callable in a signal handler; libc's own fork() does not come by here */
+WSD_EXPORT pid_t _Fork(void)
+{
+	struct proc_fork f;
+	pid_t pid;
+	int e;
+
+	real_ready();
+	if (!real_Fork)
+		return fork();		/* before glibc 2.34: nothing in libc has that name */
+	if (!proc_usable() || proc_is_vfork_child())
+		return real_Fork();
+	proc_fork_begin(&f);
+	pid = real_Fork();
+	e = errno;
+	if (pid == 0) {
+		sig_after_fork();
+		(void)proc_usable();
+	} else {
+		proc_fork_end(&f, pid < 0);
+	}
+	errno = e;
+	return pid;
 }
 
 /* ---- exec ---- */
@@ -365,6 +394,31 @@ WSD_EXPORT int daemon(int nochdir, int noclose)
 			drop_std();
 	}
 	return r;
+}
+
+/* libc's fork() and login_tty() in one */
+WSD_EXPORT int forkpty(int *master, char *name, const struct termios *tio, const struct winsize *win)
+{
+	bool ours;
+	int pid, e;
+
+	real_ready();
+	ours = proc_usable() && !proc_is_vfork_child();
+	pid = real.forkpty(master, name, tio, win);
+	if (!ours)
+		return pid;
+	e = errno;
+	if (pid == 0) {
+		sig_after_fork();
+		if (proc_usable())
+			drop_std();
+	} else if (pid < 0) {
+		proc_fork_failed();
+	} else {
+		drop(*master);		/* closed behind our back, if it was known */
+	}
+	errno = e;
+	return pid;
 }
 
 WSD_EXPORT int login_tty(int fd)

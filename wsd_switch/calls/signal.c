@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* signal.c - sigaction and its older relatives, and the masks of SIGSEGV and SIGBUS (G26, G28; core/sig.h) */
+/* signal.c - sigaction and its older relatives, masks, and waits for signals, without SIGSEGV and SIGBUS (G26, G28; core/sig.h) */
 #include <string.h>
 
 #include "wsd_switch/core/sig.h"
@@ -14,6 +14,13 @@ handler_fn bsd_signal(int sig, handler_fn h);
 handler_fn ssignal(int sig, handler_fn h);
 handler_fn sysv_signal(int sig, handler_fn h);
 handler_fn __sysv_signal(int sig, handler_fn h);
+int __sigsuspend(const sigset_t *set);
+int __sigpause(int sig_or_mask, int is_sig);
+int __xpg_sigpause(int sig);
+int bsd_sigpause(int mask) __asm__("sigpause");	/* libc's header means the other one by that name */
+int sigblock(int mask);
+int sigsetmask(int mask);
+int siggetmask(void);
 
 static _Atomic uint64_t interrupts;	/* siginterrupt(): signal() installs these without SA_RESTART */
 
@@ -150,4 +157,115 @@ WSD_EXPORT int sigrelse(int sig)
 
 	sigemptyset(&set);
 	return sigaddset(&set, sig) < 0 ? -1 : sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* ---- waiting ---- */
+
+WSD_EXPORT int sigsuspend(const sigset_t *set)
+{
+	real_ready();
+	return sig_suspend(set);
+}
+
+WSD_EXPORT int __sigsuspend(const sigset_t *set)
+{
+	return sigsuspend(set);
+}
+
+/* the BSD calls have masks of 32 signals */
+static void from_bsd(int mask, sigset_t *ret)
+{
+	uint32_t bits = (uint32_t)mask;
+
+	sigemptyset(ret);
+	memcpy(ret, &bits, sizeof(bits));
+}
+
+static int to_bsd(const sigset_t *set)
+{
+	uint32_t bits;
+
+	memcpy(&bits, set, sizeof(bits));
+	return (int)bits;
+}
+
+WSD_EXPORT int __xpg_sigpause(int sig)
+{
+	sigset_t set;
+
+	if (sigprocmask(SIG_BLOCK, NULL, &set) < 0 || sigdelset(&set, sig) < 0)
+		return -1;
+	return sigsuspend(&set);
+}
+
+WSD_EXPORT int bsd_sigpause(int mask)
+{
+	sigset_t set;
+
+	from_bsd(mask, &set);
+	return sigsuspend(&set);
+}
+
+WSD_EXPORT int __sigpause(int sig_or_mask, int is_sig)
+{
+	return is_sig ? __xpg_sigpause(sig_or_mask) : bsd_sigpause(sig_or_mask);
+}
+
+static int bsd_mask(int how, const int *mask)
+{
+	sigset_t set, old;
+
+	if (mask)
+		from_bsd(*mask, &set);
+	return sigprocmask(how, mask ? &set : NULL, &old) < 0 ? -1 : to_bsd(&old);
+}
+
+WSD_EXPORT int sigblock(int mask)
+{
+	return bsd_mask(SIG_BLOCK, &mask);
+}
+
+WSD_EXPORT int sigsetmask(int mask)
+{
+	return bsd_mask(SIG_SETMASK, &mask);
+}
+
+WSD_EXPORT int siggetmask(void)
+{
+	return bsd_mask(SIG_BLOCK, NULL);
+}
+
+WSD_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *si, const struct timespec *to)
+{
+	real_ready();
+	return sig_timedwait(set, si, to);
+}
+
+WSD_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *si)
+{
+	return sigtimedwait(set, si, NULL);
+}
+
+/* goes on after a handler, where the others say EINTR */
+WSD_EXPORT int sigwait(const sigset_t *set, int *sig)
+{
+	int r, e = errno;
+
+	do
+		r = sigtimedwait(set, NULL, NULL);
+	while (r < 0 && errno == EINTR);
+	if (r < 0) {
+		r = errno;
+		errno = e;
+		return r;
+	}
+	errno = e;
+	*sig = r;
+	return 0;
+}
+
+WSD_EXPORT int sigpending(sigset_t *set)
+{
+	real_ready();
+	return sig_pending(set);
 }

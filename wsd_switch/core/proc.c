@@ -160,7 +160,8 @@ void proc_fork_failed(void)
 /* first call in a forked child; the parent's other threads do not exist here */
 void proc_child(void)
 {
-	bool counted = fork_lock && thr_self && !thr_self->shared && atomic_load(&fork_lock) == thr_tid(thr_self);
+	bool counted = fork_counted && fork_lock && thr_self && !thr_self->shared &&
+		       atomic_load(&fork_lock) == thr_tid(thr_self);
 	uint32_t pid = (uint32_t)syscall(SYS_getpid);
 
 	proc_page->pid = pid;
@@ -180,6 +181,23 @@ void proc_child(void)
 	eset_after_fork();
 	ctl_after_fork();
 	stats_init();
+}
+
+void proc_fork_begin(struct proc_fork *f)
+{
+	f->was = fork_counted;
+	fork_prepare();
+	f->counted = fork_counted;
+}
+
+void proc_fork_end(const struct proc_fork *f, bool failed)
+{
+	if (f->counted) {
+		fork_parent();
+		if (failed)
+			proc_fork_failed();
+	}
+	fork_counted = f->was;
 }
 
 void proc_init(void)

@@ -22,6 +22,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define REAL_LIST(X) \
@@ -69,6 +70,9 @@
 	X(int, sigaction, (int, const struct sigaction *, struct sigaction *)) \
 	X(int, sigprocmask, (int, const sigset_t *, sigset_t *)) \
 	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *)) \
+	X(int, sigsuspend, (const sigset_t *)) \
+	X(int, sigpending, (sigset_t *)) \
+	X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *)) \
 	X(int, execve, (const char *, char *const[], char *const[])) \
 	X(int, execvpe, (const char *, char *const[], char *const[])) \
 	X(int, fexecve, (int, char *const[], char *const[])) \
@@ -81,6 +85,7 @@
 	X(int, system, (const char *)) \
 	X(FILE *, popen, (const char *, const char *)) \
 	X(int, daemon, (int, int)) \
+	X(int, forkpty, (int *, char *, const struct termios *, const struct winsize *)) \
 	X(int, login_tty, (int)) \
 	X(FILE *, fdopen, (int, const char *)) \
 	X(int, fclose, (FILE *)) \

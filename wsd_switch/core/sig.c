@@ -51,10 +51,12 @@ struct entry {
 };
 
 static struct entry tab[NSIGS];
+static const int special_sig[2] = { SIGSEGV, SIGBUS };
 /* SIGSEGV and SIGBUS as this thread's program believes them blocked; no slot of thr.c needed for it */
 static __thread uint64_t shadow __attribute__((tls_model("initial-exec")));
 static __thread uint64_t pend_mask __attribute__((tls_model("initial-exec")));
 static __thread siginfo_t pend[2] __attribute__((tls_model("initial-exec")));
+static _Atomic uint32_t waiter[2];	/* a thread in sig_timedwait() for SIGSEGV, SIGBUS */
 
 __thread uint32_t sig_held __attribute__((tls_model("initial-exec")));
 __thread uint32_t sig_n_off __attribute__((tls_model("initial-exec")));
@@ -241,6 +243,19 @@ static void die(int sig, siginfo_t *si, bool again)
 		requeue(sig, si);	/* else the instruction faults again on return */
 }
 
+/* a thread of the program waits for it in sigwait(): sent to the process it is that thread's */
+static bool to_waiter(int sig, siginfo_t *si)
+{
+	uint32_t w = atomic_load(&waiter[sig == SIGBUS]);
+	siginfo_t x = *si;
+
+	if (!w || si->si_code == SI_TKILL || w == (uint32_t)real.syscall(SYS_gettid))
+		return false;
+	if (x.si_code >= 0)
+		x.si_code = SI_QUEUE;		/* the kernel lets nobody say SI_USER of another thread */
+	return real.syscall(SYS_rt_tgsigqueueinfo, real.syscall(SYS_getpid), w, sig, &x) == 0;
+}
+
 void sig_chain(int sig, siginfo_t *si, void *uc)
 {
 	struct entry *e = &tab[sig];
@@ -254,7 +269,7 @@ void sig_chain(int sig, siginfo_t *si, void *uc)
 	if (unlikely(shadow & BIT(sig))) {
 		if (fault) {
 			die(sig, si, true);	/* the kernel kills for a fault that is blocked */
-		} else {
+		} else if (!to_waiter(sig, si)) {
 			pend[sig == SIGBUS] = *si;
 			pend_mask |= BIT(sig);
 		}
@@ -492,6 +507,104 @@ const sigset_t *sig_strip_mask(const sigset_t *in, sigset_t *out)
 	return out;
 }
 
+/* blocks SIGSEGV and SIGBUS in the kernel for a call in which nothing of ours can fault */
+static void really_block(sigset_t *strip)
+{
+	sigemptyset(strip);
+	set_put(strip, STRIP);
+	real.pthread_sigmask(SIG_BLOCK, strip, NULL);
+}
+
+int sig_suspend(const sigset_t *set)
+{
+	uint64_t was = shadow, bits;
+	sigset_t strip, k;
+	int r, e;
+
+	if (!proc_on || atomic_load_explicit(&proc_frozen, memory_order_relaxed) || proc_is_vfork_child() ||
+	    !fault_copy(&bits, set, sizeof(bits)) || (!(bits & STRIP) && !was))
+		return real.sigsuspend(set);
+	fault_install();
+	really_block(&strip);
+	shadow_set(bits & STRIP);	/* what the new mask lets in comes inside the call, and ends it */
+	sigemptyset(&k);
+	set_put(&k, bits & ~STRIP);
+	r = real.sigsuspend(&k);
+	e = errno;
+	shadow_set(was);
+	real.pthread_sigmask(SIG_UNBLOCK, &strip, NULL);
+	errno = e;
+	return r;
+}
+
+struct waiting {
+	uint64_t bits;
+	uint32_t was[2];
+	sigset_t strip;
+};
+
+static void waiting_end(struct waiting *w)
+{
+	int i;
+
+	for (i = 0; i < 2; i++)
+		if (w->bits & BIT(special_sig[i]))
+			atomic_store(&waiter[i], w->was[i]);
+	real.pthread_sigmask(SIG_UNBLOCK, &w->strip, NULL);
+}
+
+/* taken off by a cancelled thread too */
+static int timedwait(struct waiting *wait, const sigset_t *set, siginfo_t *si, const struct timespec *to)
+{
+	struct waiting w __attribute__((cleanup(waiting_end))) = *wait;
+
+	return real.sigtimedwait(set, si, to);
+}
+
+int sig_timedwait(const sigset_t *set, siginfo_t *si, const struct timespec *to)
+{
+	struct waiting w = { 0 };
+	int i, r, e;
+
+	if (!proc_on || atomic_load_explicit(&proc_frozen, memory_order_relaxed) || proc_is_vfork_child() ||
+	    !fault_copy(&w.bits, set, sizeof(w.bits)) || !(w.bits &= STRIP))
+		return real.sigtimedwait(set, si, to);
+	really_block(&w.strip);
+	for (i = 0; i < 2; i++) {
+		uint64_t bit = BIT(special_sig[i]);
+
+		if (!(w.bits & bit))
+			continue;
+		if (pend_mask & bit) {
+			pend_mask &= ~bit;
+			r = special_sig[i];
+			if (si && !fault_copy(si, &pend[i], sizeof(*si))) {
+				r = -1;
+				errno = EFAULT;
+			}
+			goto out;
+		}
+	}
+	for (i = 0; i < 2; i++)
+		if (w.bits & BIT(special_sig[i]))
+			w.was[i] = atomic_exchange(&waiter[i], (uint32_t)real.syscall(SYS_gettid));
+	return timedwait(&w, set, si, to);
+out:
+	e = errno;
+	real.pthread_sigmask(SIG_UNBLOCK, &w.strip, NULL);
+	errno = e;
+	return r;
+}
+
+int sig_pending(sigset_t *set)
+{
+	int r = real.sigpending(set);
+
+	if (r == 0 && unlikely(pend_mask))
+		set_put(set, set_bits(set) | pend_mask);
+	return r;
+}
+
 void sig_start(void)
 {
 	sigset_t now, un;
@@ -508,8 +621,6 @@ void sig_start(void)
 	shadow |= bits;		/* first: what is pending stays so */
 	real.pthread_sigmask(SIG_UNBLOCK, &un, NULL);
 }
-
-static const int special_sig[2] = { SIGSEGV, SIGBUS };
 
 void sig_exec_begin(bool image)
 {

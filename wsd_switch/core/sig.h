@@ -25,6 +25,12 @@ typedef void (*sig_fn)(int, siginfo_t *, void *);
 int sig_set(int sig, const struct sigaction *act, struct sigaction *old);
 int sig_mask(int how, const sigset_t *set, sigset_t *old);
 
+/* sigsuspend and its like, and waiting for a set: a SIGSEGV or SIGBUS that was sent while the program believed it blocked
+ * counts as pending, and is kept out of the kernel's mask meanwhile as well. to NULL: without end. */
+int sig_suspend(const sigset_t *set);
+int sig_timedwait(const sigset_t *set, siginfo_t *si, const struct timespec *to);
+int sig_pending(sigset_t *set);
+
 /**
  * sig_take_over() - keep a handler of ours for SIGSEGV or SIGBUS from now on
  *

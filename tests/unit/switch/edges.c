@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -428,6 +429,165 @@ static void case_threads_fork(void)
 	works(sv, "after");
 }
 
+/* A handler that runs under a mask with SIGSEGV in it, and reads into nothing: EFAULT, and nobody is killed */
+static int bad_fd;
+
+static void read_into_nothing(int sig)
+{
+	int e = errno;
+
+	void *volatile nowhere = (void *)8;
+
+	SAY_CALL(read(bad_fd, nowhere, 4));
+	errno = e;
+}
+
+static volatile int waited;
+
+static void *wait_for_all(void *arg)
+{
+	sigset_t all;
+	int sig = 0, r;
+
+	sigfillset(&all);
+	r = sigwait(&all, &sig);
+	say("the thread's sigwait = %d, signal %d\n", r, sig);
+	waited = 1;
+	return arg;
+}
+
+static void case_masks(void)
+{
+	struct timespec none = { 0, 0 }, long_time = { 20, 0 };
+	struct sigaction sa = { .sa_handler = read_into_nothing };
+	sigset_t most, all, old, set;
+	siginfo_t si;
+	int sv[2], ep = epoll_create1(0), sig = 0;
+	pthread_t t;
+
+	pair(sv);
+	bad_fd = sv[1];
+	if (write(sv[0], "data", 4) != 4)
+		abort();
+	sigaction(SIGUSR1, &sa, NULL);
+	sigfillset(&all);
+	most = all;
+	sigdelset(&most, SIGUSR1);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	raise(SIGUSR1);
+	SAY_CALL(sigsuspend(&most));
+	raise(SIGUSR1);
+	SAY_CALL(ppoll(NULL, 0, &long_time, &most));
+	raise(SIGUSR1);
+	SAY_CALL(pselect(0, NULL, NULL, NULL, &long_time, &most));
+	raise(SIGUSR1);
+	SAY_CALL(epoll_pwait(ep, (struct epoll_event[1]){ { 0 } }, 1, 20000, &most));
+	show_mask("still all");
+	/* signals sent while they are blocked wait, and are waited for */
+	kill(getpid(), SIGSEGV);
+	raise(SIGBUS);
+	sigemptyset(&set);
+	SAY_CALL(sigpending(&set));
+	say("pending %d %d\n", sigismember(&set, SIGSEGV), sigismember(&set, SIGBUS));
+	sigemptyset(&set);
+	sigaddset(&set, SIGSEGV);
+	SAY_CALL(sigwaitinfo(&set, &si));
+	say("signal %d, code %d\n", si.si_signo, si.si_code);
+	SAY_CALL(sigtimedwait(&set, &si, &none));
+	sigaddset(&set, SIGBUS);
+	SAY_CALL(sigwait(&set, &sig));
+	say("signal %d\n", sig);
+	SAY_CALL(sigtimedwait((sigset_t *)8, &si, &none));
+	SAY_CALL(sigsuspend((sigset_t *)8));
+	/* one that sigsuspend lets in */
+	sa.sa_handler = handler;
+	sigaction(SIGSEGV, &sa, NULL);
+	raise(SIGSEGV);
+	set = all;
+	sigdelset(&set, SIGSEGV);
+	SAY_CALL(sigsuspend(&set));
+	show_mask("still all");
+	/* sent to the process while another thread waits for every signal */
+	pthread_create(&t, NULL, wait_for_all, NULL);
+	while (!waited) {
+		kill(getpid(), SIGSEGV);
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+	}
+	pthread_join(t, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGSEGV);
+	while (sigtimedwait(&set, &si, &none) > 0)
+		;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	SAY_CALL(read(sv[1], &sig, 4));
+	close(ep);
+}
+
+static void case_forkpty(void)
+{
+	int sv[2], master = -1, st;
+	char b[64] = { 0 };
+	pid_t pid;
+
+	pair(sv);
+	pid = fork();
+	if (pid == 0) {
+		/* sockets where the terminal will be */
+		dup2(sv[1], 0);
+		dup2(sv[1], 2);
+		pid = forkpty(&master, NULL, NULL, NULL);
+		if (pid == 0) {
+			ssize_t n = read(0, b, sizeof(b));
+
+			_exit(n == 6 && !memcmp(b, "typed\n", 6) && isatty(2) && write(2, "out", 3) == 3 ? 21 : 22);
+		}
+		if (write(master, "typed\n", 6) != 6)
+			_exit(3);
+		if (waitpid(pid, &st, 0) != pid || !WIFEXITED(st))
+			_exit(4);
+		_exit(WEXITSTATUS(st));
+	}
+	ended(pid, "forkpty");
+	works(sv, "after");
+}
+
+pid_t _Fork(void) __attribute__((weak));
+
+/* the parent lets go of a socket with bytes unread before the child has made any call: they are the child's */
+static void case_async_fork(void)
+{
+	int sv[2], p[2];
+	char b[16] = { 0 };
+	pid_t pid;
+
+	if (!_Fork) {
+		say("no _Fork\n");
+		return;
+	}
+	pair(sv);
+	if (pipe(p) || write(sv[0], "unread", 6) != 6)
+		abort();
+	pid = _Fork();
+	if (pid == 0) {
+		ssize_t r;
+
+		while (syscall(SYS_read, p[0], b, 1) != 1)
+			;
+		r = read(sv[1], b, sizeof(b));
+		if (r != 6 || memcmp(b, "unread", 6))
+			_exit(2);
+		_exit(write(sv[1], "answer", 6) == 6 ? 0 : 3);
+	}
+	close(sv[1]);
+	if (write(p[1], "x", 1) != 1)
+		abort();
+	ended(pid, "child");
+	memset(b, 0, sizeof(b));
+	SAY_CALL(read(sv[0], b, sizeof(b)));
+	say("%s\n", b);
+	SAY_CALL(read(sv[0], b, sizeof(b)));
+}
+
 static void case_daemon(void)
 {
 	int sv[2], p[2], st;
@@ -817,7 +977,8 @@ static const struct {
 } cases[] = {
 	{ "signals", case_signals }, { "inherited", case_inherited }, { "vfork", case_vfork },
 	{ "clone", case_clone }, { "spawn", case_spawn }, { "exec", case_exec },
-	{ "threads-fork", case_threads_fork }, { "daemon", case_daemon }, { "stdio", case_stdio },
+	{ "threads-fork", case_threads_fork }, { "daemon", case_daemon },
+	{ "masks", case_masks }, { "forkpty", case_forkpty }, { "async-fork", case_async_fork }, { "stdio", case_stdio },
 	{ "aio", case_aio }, { "syscall", case_syscall }, { "sandbox-prctl", case_sandbox_prctl },
 	{ "sandbox-seccomp", case_sandbox_seccomp }, { "sandbox-strict", case_sandbox_strict },
 	{ "sandbox-unread", case_sandbox_unread },
