@@ -639,7 +639,7 @@ void rx_maybe_open(struct thr *t, struct conn *c, int fd, bool nb)
 {
 	struct side *s = c->s;
 	struct wsd_session *hdr = c->hdr;
-	uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_relaxed);
+	uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_relaxed), t0;
 	struct ledger *l;
 	int r;
 
@@ -669,7 +669,9 @@ void rx_maybe_open(struct thr *t, struct conn *c, int fd, bool nb)
 		goto out;
 	if ((g & WSD_GATE_OPEN) || atomic_load(&s->sleepers) != 0 || eset_sleepers(c))
 		goto out;
+	t0 = tsc_now();
 	r = off_check_rx(c, fd);
+	led_add(l, -(int64_t)(tsc_now() - t0));		/* most of what opening costs */
 	if (r <= 0) {
 		if (r < 0)
 			conn_to_tcp(c, WSD_R_OFFSETS);
