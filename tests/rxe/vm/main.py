@@ -163,7 +163,8 @@ def run(o):
 
 	if platform.machine() != "x86_64":
 		raise Trouble(f"this is {platform.machine()}: only x86_64 guests are known")
-	os.environ["PATH"] += ":/usr/sbin:/sbin"
+	os.environ["PATH"] = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+	signal.alarm(1200)	# for all that comes before: downloads have limits of their own, other runs' downloads do not
 	directory = here() if o.kernel != "running" else None
 	if directory is None or (o.kernel is None and o.hosts == 1 and o.command and not o.shell):
 		no = native.why_not()

@@ -12,7 +12,7 @@ import os
 import selectors
 import time
 
-from .trouble import KERNEL, TIMEOUT, Trouble
+from .trouble import GONE, KERNEL, TIMEOUT, Trouble
 
 BOOT = 150	# emulation on a busy machine; some 5 s otherwise
 GRACE = 20
@@ -57,6 +57,8 @@ class Session:
 			bad = g.complaint()
 			if bad and not any(bad in str(t) for t in self.troubles):
 				self.troubles.insert(0, Trouble(f"{g.name()}: the kernel said: {bad}", code=KERNEL))
+			if not self.troubles and not all(s.ended for s in g.streams.values()):
+				self.troubles.append(Trouble(f"{g.name()}: the end of the command's output is missing", code=GONE))
 
 	def run_commands(self):
 		deadline = time.monotonic() + self.timeout
