@@ -82,6 +82,9 @@ static _Atomic uint32_t pool_lock;
 static struct reg *reg_chunk;
 static uint32_t reg_left;
 static _Atomic int kick_fd = -1;
+static _Atomic uint32_t leftovers;	/* a closed set kept registrations, for a lock was not got */
+
+static void sets_sweep(struct thr *t);
 
 static unsigned hash_fd(int fd)
 {
@@ -113,6 +116,19 @@ bool eset_known(int epfd)
 	return set_of(epfd) != NULL;
 }
 
+/* a place that nothing refers to any more: a registration left in it would be reported for the next set there */
+static bool set_unused(const struct eset *s)
+{
+	unsigned h;
+
+	if (atomic_load(&s->n_fd) || atomic_load(&s->sleepers) || atomic_load(&s->lock))
+		return false;
+	for (h = 0; h < HASH; h++)
+		if (s->by_fd[h])
+			return false;
+	return true;
+}
+
 void eset_new(int epfd)
 {
 	struct eset *s = NULL;
@@ -122,14 +138,15 @@ void eset_new(int epfd)
 		return;
 	if (set_of(epfd))
 		eset_close_fd(epfd);
+	if (unlikely(atomic_load(&leftovers)))
+		sets_sweep(thr_get());
 	if (!lock_try_long(&pool_lock, thr_tid(thr_get())))
 		return;
 	if (set_fresh < MAX_SETS) {
 		s = &set_pool[set_fresh++];
 	} else {
 		for (i = 0; i < MAX_SETS && !s; i++)
-			if (!atomic_load(&set_pool[i].n_fd) && !atomic_load(&set_pool[i].sleepers) &&
-			    !atomic_load(&set_pool[i].lock))
+			if (set_unused(&set_pool[i]))
 				s = &set_pool[i];
 	}
 	if (s) {
@@ -1370,12 +1387,47 @@ void eset_drop_fd(int fd, struct conn *c)
 			flush_set(r->set, t);
 }
 
+/* the set is closed: its registrations go. false: some are left, for a lock was not got. */
+static bool set_clear(struct eset *s, struct thr *t)
+{
+	bool all = true;
+	struct reg *r;
+	unsigned h;
+
+	if (!lock_try_long(&s->lock, thr_tid(t)))
+		return false;
+	for (h = 0; h < HASH; h++)
+		while ((r = s->by_fd[h])) {
+			struct conn *c = r->c;
+
+			if (!lock_try_long(&c->s->open_lock, thr_tid(t))) {
+				all = false;
+				break;
+			}
+			reg_remove(s, r);
+			if (!atomic_load(&c->regs) && !atomic_load(&c->polled) && conn_att(c) &&
+			    atomic_load(&c->s->nonblock))
+				rx_close_gate(c);
+			lock_drop(&c->s->open_lock);
+		}
+	lock_drop(&s->lock);
+	return all;
+}
+
+static void sets_sweep(struct thr *t)
+{
+	uint32_t i, n = set_fresh;
+
+	atomic_store(&leftovers, 0);
+	for (i = 0; i < n; i++)
+		if (!atomic_load(&set_pool[i].n_fd) && !set_unused(&set_pool[i]) && !set_clear(&set_pool[i], t))
+			atomic_store(&leftovers, 1);
+}
+
 void eset_close_fd(int epfd)
 {
 	struct thr *t = thr_get();
 	struct eset *s;
-	struct reg *r;
-	unsigned h;
 
 	if ((unsigned)epfd >= TAB_FDS)
 		return;
@@ -1396,21 +1448,8 @@ void eset_close_fd(int epfd)
 				}
 		return;
 	}
-	if (lock_try_long(&s->lock, thr_tid(t))) {
-		for (h = 0; h < HASH; h++)
-			while ((r = s->by_fd[h])) {
-				struct conn *c = r->c;
-
-				if (!lock_try_long(&c->s->open_lock, thr_tid(t)))
-					break;
-				reg_remove(s, r);
-				if (!atomic_load(&c->regs) && !atomic_load(&c->polled) && conn_att(c) &&
-				    atomic_load(&c->s->nonblock))
-					rx_close_gate(c);
-				lock_drop(&c->s->open_lock);
-			}
-		lock_drop(&s->lock);
-	}
+	if (!set_clear(s, t))
+		atomic_store(&leftovers, 1);
 	atomic_store(&s->n_fd, 0);
 }
 

@@ -743,6 +743,23 @@ Test(gate, G19_flushed_before_the_number_is_freed)
 	cr_assert_eq(kernel_has(ep, b), -1, "the kernel's set has it for ever");
 }
 
+/* the same where a number of our own keeps the socket: the connection lives on, so only the closing of the number can do it */
+Test(gate, G19_flushed_before_a_number_is_freed_whose_socket_lives_on)
+{
+	struct epoll_event ev;
+	int ep = lt_set(), two;
+
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_DEL, b, NULL), 0);
+	cr_assert_eq(kernel_has(ep, b), EPOLLIN, "it was not deferred");
+	two = dup(b);
+	cr_assert_geq(two, 0);
+	cr_assert_eq(close(b), 0);
+	cr_assert_eq(kernel_has(ep, b), -1, "the kernel's set has it for ever");
+	tcp_str(a, "hello");
+	wait_inq(two, 5);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0, "told of a registration that was deleted");
+}
+
 /* ---- G20 ---- */
 
 Test(gate, G20_ring_bytes_first_then_the_end)

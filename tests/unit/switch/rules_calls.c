@@ -479,3 +479,30 @@ Test(gate, G14_options_found_when_the_offer_is_due)
 	cr_assert_eq(real.fcntl64(b, F_SETFL, O_ASYNC), 0);
 	cr_assert_not(opt_may_offer(cb, b), "O_ASYNC");
 }
+
+/* ---- sets and numbers that come and go ---- */
+
+/* a set is closed while the connection's lock is busy: what stays of its registrations is not the next set's */
+Test(gate, G15_a_closed_sets_registrations_are_not_the_next_ones)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = 111 };
+	int ep, i;
+
+	nonblock(b);
+	ep = epoll_create1(0);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, b, &ev), 0);
+	atomic_store(&cb->s->open_lock, 1);	/* somebody's who does not let go */
+	close(ep);
+	for (i = 0; i < (int)MAX_SETS + 10; i++)
+		close(epoll_create1(0));
+	ep = epoll_create1(0);
+	atomic_store(&cb->s->open_lock, 0);
+	expect_err(recv(b, back, 10, 0), EAGAIN);
+	cr_assert_eq(send(a, "hello", 5, 0), 5);
+	ev.data.u64 = 0;
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0, "an empty set reports %llu", (unsigned long long)ev.data.u64);
+	/* and once the lock is free the next new set takes them away */
+	close(epoll_create1(0));
+	cr_assert_null(atomic_load(&cb->regs));
+	expect_str(b, 100, "hello");
+}
