@@ -6,8 +6,10 @@
  * window is under way, so that a send never has to wait half way (where TCP, too, lets another sender in).
  * The handler interrupts a sender anywhere, also inside its send (G4: nothing may wait for the interrupted).
  */
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/time.h>
@@ -77,13 +79,17 @@ static void *acks(void *arg)
 
 static void on_timer(int sig)
 {
+	static atomic_flag busy = ATOMIC_FLAG_INIT;	/* the next tick may come to another thread */
 	struct record r;
+	int e = errno;
 
-	if (by_handler >= 200)
+	if (by_handler >= 200 || atomic_flag_test_and_set(&busy))
 		return;
 	make(&r, 2, (uint32_t)by_handler);
 	if (send(fd, &r, sizeof(r), MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(r))
 		by_handler++;
+	atomic_flag_clear(&busy);
+	errno = e;
 }
 
 static void peer(int s)

@@ -314,7 +314,8 @@ static void peek_forget(struct thr *t, struct conn *c, uint64_t taken)
 {
 	if (likely(c->peek_len == 0) || taken < c->peek_at + c->peek_len || !rx_lock_try(t, c->s))
 		return;
-	c->peek_len = 0;
+	if (taken >= c->peek_at + c->peek_len)		/* another thread's peek may have come between */
+		c->peek_len = 0;
 	rx_lock_drop(c->s);
 }
 
