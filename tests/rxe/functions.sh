@@ -58,7 +58,7 @@ server() {
 # finished NAME PID: it ended by itself, with 0
 finished() {
 	local rc=0
-	until_true 20 ended "$2" || fail "$1 did not end"
+	until_true 40 ended "$2" || fail "$1 did not end"
 	wait "$2" || rc=$?
 	[ $rc = 0 ] || fail "$1: exit $rc"
 }
