@@ -26,7 +26,7 @@ struct record {
 
 static int fd;
 static unsigned rounds;
-static volatile sig_atomic_t by_handler;
+static _Atomic int by_handler;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t room = PTHREAD_COND_INITIALIZER;
 static unsigned under_way;
