@@ -458,13 +458,27 @@ static int memfd(void)
 	return hi;
 }
 
-/* The peer knows nothing of what lies in memory of our own, so a mark would not hold it back. */
+/*
+ * The peer knows nothing of what lies in memory of our own, so a mark would not hold it back. And an image that does not run under us
+ * cannot have the bytes: it is reset where it is meant to read them, or where nobody else of us is left who could. Else it most likely
+ * only leaks into that image; the last of us who lets go looks again (S_LEFT).
+ */
 static void lost(struct conn *c, const struct carry_item *it, enum target t)
 {
-	if ((t == TARGET_OTHER && it->reader) || (c->own && it->sole && t != TARGET_NONE))
+	bool last = atomic_load(&c->s->holders) <= 1 && !proc_is_vfork_child();
+
+	if ((t == TARGET_OTHER && (it->reader || last)) || (c->own && it->sole && t != TARGET_NONE)) {
 		conn_reset(c, it->fd, "unread bytes in the ring, and exec of a program that will not run under us");
-	else
-		hand_on_mark(c, it->fd);	/* one of ours asks the daemon (reattach.c) */
+		return;
+	}
+	hand_on_mark(c, it->fd);	/* one of ours asks the daemon (reattach.c) */
+	if (t != TARGET_OTHER)
+		return;
+	atomic_fetch_or(&c->s->flags, S_LEFT);
+	if (!proc_is_vfork_child()) {
+		atomic_fetch_sub(&c->s->holders, 1);
+		c->exec_left = true;
+	}
 }
 
 static bool seal(struct carry *k, uint32_t n, uint64_t length)
@@ -595,6 +609,7 @@ static bool adopt(int fd, int mem, const struct record *r, uint32_t ring)
 		conn_close_fd(fd);	/* unmaps h in the end */
 		return false;
 	}
+	c->own_shared = got;
 	if (got) {
 		h->dir[in].start = r->start;
 	} else {

@@ -276,8 +276,9 @@ static void retire(struct conn *c, int fd)
 			 * does not see them */
 			if (unread)
 				reset(fd);
-		} else if (c->left_other && rx_avail(c) && (atomic_load(&c->rx->yflags) & WSD_Y_HANDED_ON)) {
-			/* Who holds it now does not know of them, and nobody who does has come: it would wait for ever (G22). */
+		} else if ((atomic_load(&s->flags) & S_LEFT) && atomic_load(&s->holders) <= 1 && rx_avail(c) &&
+			   (atomic_load(&c->rx->yflags) & WSD_Y_HANDED_ON)) {
+			/* Who holds it now does not know of them, and nobody who does is left: it would wait for ever (G22). */
 			log_error("conn %u (descriptor %d): reset: left to a program that does not run under us, bytes unread",
 				  c->index, fd);
 			reset(fd);

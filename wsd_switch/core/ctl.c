@@ -776,14 +776,12 @@ static bool lock_wait(struct thr *t)
 	struct timespec nap = { 0, 1000000 };
 	unsigned i;
 
-	for (i = 0; i < REATTACH_MS + 100; i++) {
+	for (i = 0; !t->in_handler && i < REATTACH_MS + 100; i++) {
 		if (lock_try_long(&ctl_lock, thr_tid(t)))
 			return true;
-		if (t->in_handler || atomic_load(&ctl_lock) == thr_tid(t))
-			return false;
 		nanosleep(&nap, NULL);
 	}
-	return false;
+	return false;		/* in a handler: the provider allocates */
 }
 
 /* ctl_lock held. 0 or a WSA code */

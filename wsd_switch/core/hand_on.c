@@ -83,7 +83,7 @@ void hand_on_fd(int fd, int over)
 	t = cs_enter();
 	c = conn_get(fd);
 	if (c && to_other_image(c)) {
-		if (c->own)	/* what lies in our own memory the peer cannot wait for (carry.c) */
+		if (c->own && !c->own_shared)	/* what lies in our own memory nobody else can have (carry.c) */
 			conn_reset(c, fd, "passed on with bytes unread from before exec");
 		else
 			pass_unread(c, fd, over);
@@ -170,6 +170,11 @@ static void exec_one(struct conn *c, int fd, bool image, struct carry *k, bool v
 	unread = to_other_image(c);
 	if (!unread || (flags & (S_SHUT_RD | S_BROKEN)))
 		return;
+	if (!image && c->own && !c->own_shared) {
+		/* neither the daemon nor the peer knows of what lies in our own memory (carry.c), and no child of libc's gets it */
+		conn_reset(c, fd, "a child inherits it with bytes unread from before exec");
+		return;
+	}
 	if (!k || !carry_add(k, c, fd, sole, sole || fd == 0 || (renamed && fd > 2) ||
 			     (!vfork_child && atomic_load(&c->s->rx_user) == proc_page->pid)))
 		hand_on_mark(c, fd);
@@ -231,7 +236,7 @@ static void left(struct conn *c, void *arg)
 	if (c->spawn_dup && conn_get(c->fd) == c)	/* it is meant to read it */
 		conn_reset(c, c->fd, "given, with bytes unread in the ring, to a program that does not run under us");
 	else
-		c->left_other = true;	/* most likely it only leaks; but we are the last who know of the bytes */
+		atomic_fetch_or(&c->s->flags, S_LEFT);	/* most likely it only leaks; conn.c, retire() */
 }
 
 void hand_on_spawn_begin(const struct exec_call *x)
@@ -264,6 +269,9 @@ static void unmark(struct conn *c, void *arg)
 	if (c->exec_marked && *(bool *)arg && conn_att(c))
 		atomic_fetch_and(&c->rx->yflags, ~WSD_Y_HANDED_ON);
 	c->exec_marked = false;
+	if (c->exec_left && *(bool *)arg)
+		atomic_fetch_add(&c->s->holders, 1);
+	c->exec_left = false;
 }
 
 void hand_on_exec_end(bool image, bool failed)

@@ -228,6 +228,7 @@ static inline void lock_drop(_Atomic uint32_t *l)
 #define S_LOWAT_CUT	0x0200u		/* the kernel's low-water mark is lower by what the ring held (G23) */
 #define S_CMSG		0x0800u		/* an option was set that makes recvmsg give control data */
 #define S_HANDED	0x1000u		/* unread ring bytes were handed on, and the socket says so (mark.c) */
+#define S_LEFT		0x2000u		/* ... to an image that does not run under us, and is no holder any more */
 #define USER_MANY	0xffffffffu
 
 struct side {
@@ -304,7 +305,8 @@ struct conn {
 	struct wsd_ring_dir *rx, *tx;
 	uint8_t *rxr, *txr;
 	struct wsd_session *hdr;
-	struct wsd_session *own;	/* private memory that rx, perhaps hdr as well, points into (carry.c) */
+	struct wsd_session *own;	/* private memory that rx, perhaps hdr as well, points into (carry.c) ... */
+	bool own_shared;		/* ... with a copy of what is unread in the session, and the side shared */
 	struct ledger led;
 	/* receiving */
 	_Atomic uint64_t seen;		/* head and base as last read, head << 32 | base: what is before needs no look at the gate */
@@ -344,7 +346,7 @@ struct conn {
 	bool in_gate_stat;
 	bool exec_marked;		/* handed on by an exec under way (hand_on.c) */
 	bool spawn_dup;			/* a file action of posix_spawn names it: FD_CLOEXEC does not keep it from the child */
-	bool left_other;		/* a child that does not run under us got it with bytes unread */
+	bool exec_left;			/* taken off the holders for an exec under way */
 	bool exec_foreign;		/* S_FOREIGN stands for execs alone that failed */
 };
 

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -45,6 +46,11 @@ static void die(const char *what)
 static unsigned char byte_at(long i)
 {
 	return (unsigned char)(i * 7 + (i >> 8) * 13);
+}
+
+static bool is(const char *name, const char *what)
+{
+	return strcmp(name, what) == 0;
 }
 
 static void send_span(int fd, long from, long n, int flags)
@@ -86,6 +92,72 @@ static void check(int fd, long from, long n)
 		fprintf(stderr, "handover: pid %d: the stream has %ld bytes\n", getpid(), at);
 		_exit(1);
 	}
+}
+
+/* two processes read at once: each byte is counted by its value, by whoever gets it; the first one answers */
+static void race(int fd)
+{
+	volatile int *counts = sent + 256, *answered = sent + 128;
+	unsigned char b[128];
+	long r, i, k = 0;
+
+	while ((r = read(fd, b, (size_t)(1 + k++ * 29 % 97))) > 0) {
+		for (i = 0; i < r; i++)
+			__atomic_fetch_add(&counts[b[i]], 1, __ATOMIC_SEQ_CST);
+		if (!__atomic_exchange_n(answered, 1, __ATOMIC_SEQ_CST) && write(fd, "x", 1) != 1)
+			die("answer");
+	}
+	if (r < 0)
+		die("read");
+}
+
+static void race_judge(void)
+{
+	volatile int *counts = sent + 256;
+	int want[256] = { 0 };
+	long i, n = LEFT + (behind ? BEHIND : 0) + MORE;
+
+	for (i = 0; i < n; i++)
+		want[byte_at(i)]++;
+	for (i = 0; i < 256; i++)
+		if (want[i] != counts[i]) {
+			fprintf(stderr, "handover: value %ld came %d times, not %d\n", i, counts[i], want[i]);
+			exit(1);
+		}
+}
+
+/* all that is there before each wait, as an event loop has it */
+static void by_events(int fd, const char *how)
+{
+	bool epoll = how[0] == 'e';
+	struct epoll_event ev = { .events = EPOLLIN | (is(how, "epoll-et") ? EPOLLET : 0) };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int ep = epoll_create1(0);
+	unsigned char b[777];
+	long at = 0, r, i;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	if (epoll && epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev))
+		die("epoll_ctl");
+	for (;;) {
+		if ((epoll ? epoll_wait(ep, &ev, 1, 5000) : poll(&p, 1, 5000)) != 1)
+			die("no event");
+		do {
+			r = recv(fd, b, sizeof(b), 0);
+			if (r < 0 && errno != EAGAIN)
+				die("recv");
+			for (i = 0; i < r; i++)
+				if (b[i] != byte_at(at + i))
+					die("wrong byte");
+			if (at == 0 && r > 0 && write(fd, "x", 1) != 1)
+				die("answer");
+			at += r > 0 ? r : 0;
+		} while (r > 0 && is(how, "epoll-et"));
+		if (r == 0)
+			break;
+	}
+	if (at != LEFT + (behind ? BEHIND : 0) + MORE)
+		die("short stream");
 }
 
 /* the rest of the stream; the peer goes on when it is answered */
@@ -163,11 +235,6 @@ static int peer(int port, bool reset)
 	return 0;
 }
 
-static bool is(const char *name, const char *what)
-{
-	return strcmp(name, what) == 0;
-}
-
 static void finish(pid_t pid, const char *who)
 {
 	int st;
@@ -236,6 +303,43 @@ static void owner(int fd, const char *name, int ub, int uc, int ua)
 			if (!f || pclose(f))
 				die("popen");
 		}
+	} else if (is(name, "popen-unaware")) {
+		snprintf(cmd, sizeof(cmd), "exec env -i '%s' unaware-reader %d", self, fd);
+		f = popen(cmd, "r");
+		close(fd);
+		if (!f || pclose(f))
+			die("popen");
+	} else if (is(name, "exec-pass")) {	/* a child that got them through exec passes them on; we have it, too */
+		char n[16], m[16], *argv[] = { self, (char *)"passer", n, m, NULL };
+		pid_t pid;
+
+		snprintf(n, sizeof(n), "%d", fd);
+		snprintf(m, sizeof(m), "%d", ub);
+		pid = fork();
+		if (pid == 0) {
+			execv(self, argv);
+			die("exec");
+		}
+		finish(pid, "passer");
+		await(1);
+	} else if (is(name, "exec-popen")) {	/* all is in the new image's own memory: nobody else can have it */
+		char n[16], *argv[] = { self, (char *)"popener", n, NULL };
+
+		snprintf(n, sizeof(n), "%d", fd);
+		execv(self, argv);
+		die("exec");
+	} else if (is(name, "exec-unaware") || is(name, "vfork-unaware")) {
+		char n[16], *argv[] = { self, (char *)"unaware-reader", n, NULL }, *none[] = { NULL };
+		pid_t pid;
+
+		snprintf(n, sizeof(n), "%d", fd);
+		pid = is(name, "exec-unaware") ? fork() : vfork();
+		if (pid == 0) {
+			execve(self, argv, none);
+			_exit(9);
+		}
+		close(fd);
+		finish(pid, "child");
 	} else if (is(name, "leak")) {		/* a child has it, reads nothing and lives on */
 		pid_t pid = fork();
 
@@ -250,6 +354,11 @@ static void owner(int fd, const char *name, int ub, int uc, int ua)
 		await(1);
 		check_rest(fd, fd, PART);
 		*turn = 2;
+	} else if (is(name, "race") || is(name, "race-behind")) {
+		pass(ub, fd);
+		while (!*turn)
+			;
+		race(fd);
 	} else if (is(name, "back")) {
 		pass(ub, fd);
 		close(fd);
@@ -260,6 +369,11 @@ static void owner(int fd, const char *name, int ub, int uc, int ua)
 		if (is(name, "dead-two"))
 			pass(uc, fd);
 		raise(SIGKILL);
+	} else if (is(name, "stopped-daemon")) {
+		if (getenv("DAEMON_PID"))
+			kill(atoi(getenv("DAEMON_PID")), SIGSTOP);
+		pass(ub, fd);
+		close(fd);
 	} else if (is(name, "no-daemon")) {
 		kill_daemon();
 		pass(ub, fd);
@@ -301,7 +415,7 @@ static void b_does(const char *name, int u, int to_c, int to_a)
 	if (is(name, "dead") || is(name, "dead-two"))
 		await(1);	/* the judge says so */
 	fd = get(u);
-	if (is(name, "no-daemon")) {
+	if (is(name, "no-daemon") || is(name, "stopped-daemon")) {
 		char b[8];
 
 		if (read(fd, b, sizeof(b)) >= 0 || errno != ECONNRESET)
@@ -322,6 +436,11 @@ static void b_does(const char *name, int u, int to_c, int to_a)
 	} else if (is(name, "back")) {
 		pass(to_a, fd);
 		close(fd);
+	} else if (is(name, "race") || is(name, "race-behind")) {
+		*turn = 1;
+		race(fd);
+	} else if (is(name, "poll") || is(name, "epoll-lt") || is(name, "epoll-et") || is(name, "poll-behind")) {
+		by_events(fd, name);
 	} else if (is(name, "dead-two")) {
 		check(fd, 0, PART);
 		*turn = 2;
@@ -343,6 +462,8 @@ static void b_does(const char *name, int u, int to_c, int to_a)
 		execv(self, args);
 		die("exec");
 	} else {
+		if (is(name, "exec-pass"))
+			*turn = 1;
 		check_rest(fd, fd, 0);
 	}
 }
@@ -392,6 +513,18 @@ int main(int argc, char **argv)
 		unaware(get(atoi(argv[2])));
 		return 0;
 	}
+	if (is(name, "passer")) {
+		pass(atoi(argv[3]), atoi(argv[2]));
+		return 0;
+	}
+	if (is(name, "popener")) {
+		char cmd[4200];
+		FILE *f;
+
+		snprintf(cmd, sizeof(cmd), "exec '%s' unaware-reader %s", self, argv[2]);
+		f = popen(cmd, "r");
+		return !f || pclose(f) ? 1 : 0;
+	}
 	if (is(name, "unaware-reader")) {
 		unaware(atoi(argv[2]));
 		return 0;
@@ -399,7 +532,8 @@ int main(int argc, char **argv)
 	if (behind)
 		setenv("BEHIND", "1", 1);
 	reset = is(name, "unaware-scm") || is(name, "unaware-behind") || is(name, "no-daemon") ||
-		is(name, "spawn-unaware") || is(name, "spawn-dup-unaware");
+		is(name, "stopped-daemon") || is(name, "exec-popen") ||
+		is(name, "popen-unaware") || is(name, "exec-unaware") || is(name, "vfork-unaware") || is(name, "spawn-unaware") || is(name, "spawn-dup-unaware");
 	if (is(name, "unaware-scm"))
 		name = "unaware";
 	sent = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -448,7 +582,7 @@ int main(int argc, char **argv)
 	}
 	if (!strncmp(name, "dead", 4))
 		*turn = 1;
-	if (!strncmp(name, "spawn", 5) || is(name, "system") ||
+	if (!strncmp(name, "spawn", 5) || is(name, "exec-popen") || is(name, "popen-unaware") || is(name, "exec-unaware") || is(name, "vfork-unaware") || is(name, "system") ||
 	    is(name, "popen") || is(name, "leak")) {
 		kill(pb, SIGKILL);
 		waitpid(pb, &st, 0);
@@ -458,5 +592,7 @@ int main(int argc, char **argv)
 	if (pc)
 		finish(pc, "second receiver");
 	finish(me, "peer");
+	if (!strncmp(name, "race", 4))
+		race_judge();
 	return 0;
 }
