@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
+#include <sys/rseq.h>
 #include <time.h>
 
 #include "common/tsc.h"
+
+/* glibc 2.35 and later; weak, so that older ones load us */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+ptrdiff_t tsc_cpu_at;
 
 uint64_t tsc_per_us_x1024 = 2048 * 1024 / 1000 * 1000 / 1024;
 
@@ -12,6 +19,8 @@ void tsc_init(void)
 	uint64_t t0, t1;
 	int64_t ns;
 
+	if (&__rseq_size && __rseq_size >= offsetof(struct rseq, cpu_id) + 4)
+		tsc_cpu_at = __rseq_offset + (ptrdiff_t)offsetof(struct rseq, cpu_id);
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	t0 = tsc_now();
 	do {

@@ -30,6 +30,7 @@
 #define BOUNDED_WAIT_MAX 50		/* ms (G9) */
 #define ONE_WAY_MIN	64		/* waits in a row without a send between */
 #define ONE_WAY_US	1.5
+#define QUICK_LOOKS	256
 
 struct ledger *rx_ledger(struct conn *c)
 {
@@ -553,35 +554,45 @@ static int wait_bounded(struct thr *t, struct conn *c, int fd, struct bounded *b
 
 /* ---- waiting with an open gate (G24, G25) ---- */
 
-/* The first microseconds of a wait are looked through without pause: one costs 40 to 140 cycles on newer machines, as much as
- * the line takes to come over. */
-static inline void spin_pause(uint64_t t0)
-{
-	if (tsc_now() - t0 > (uint64_t)US(2))
-		_mm_pause();
-}
-
 /* true: look again (there is data, or the gate changed); false: go to sleep. *ret_kernel: TCP has something. */
 bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 {
-	uint64_t t0 = tsc_now(), now, prev = t0, ask = t0, lim;
+	uint64_t t0, now, prev, ask, lim;
 	struct ledger *l = &c->led;
-	uint32_t me = tsc_cpu1(), taken = (uint32_t)atomic_load(&c->s->taken), i, yields = 0;
+	uint32_t me = tsc_cpu1(), taken = (uint32_t)atomic_load_explicit(&c->s->taken, memory_order_relaxed), i, yields = 0;
 	int64_t yield_cost = 0;
+	bool pause = false;
 
 	*ret_kernel = false;
+	if (!l->go || cfg.spin_us <= 0)
+		return false;
+	if (atomic_load_explicit(&c->rx->rcpu, memory_order_relaxed) != me)
+		atomic_store_explicit(&c->rx->rcpu, me, memory_order_relaxed);
+	/* A quick answer is found without asking the clock, which costs as much as the line takes to come over. A peer on this very
+	 * CPU cannot run while we look. */
+	if (++c->one_way <= ONE_WAY_MIN && !t->crowded_until &&
+	    atomic_load_explicit(&c->rx->wcpu, memory_order_relaxed) != me)
+		for (i = 0; i < QUICK_LOOKS; i++) {
+			uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_acquire);
+
+			if (WSD_GATE_HEAD(g) != taken) {
+				spin_done(l, 0, true, 0);
+				return true;
+			}
+			if (unlikely(!(g & WSD_GATE_OPEN)))
+				return true;
+			_mm_pause();
+		}
+	t0 = prev = ask = tsc_now();
 	if (!spin_ok(t, l, t0))
 		return false;
 	lim = spin_limit(l, 0);
-	if (atomic_load_explicit(&c->rx->rcpu, memory_order_relaxed) != me)
-		atomic_store_explicit(&c->rx->rcpu, me, memory_order_relaxed);
 	/* A stream one way: looking at each put takes the gate's line from the sender for each of them. A short while without
 	 * looking lets it put several. */
-	if (++c->one_way > ONE_WAY_MIN)
+	if (c->one_way > ONE_WAY_MIN)
 		while (tsc_now() - t0 < (uint64_t)US(ONE_WAY_US))
 			_mm_pause();
 	for (;;) {
-		/* a peer on this very CPU cannot run while we look: see below */
 		bool here = atomic_load_explicit(&c->rx->wcpu, memory_order_relaxed) == me;
 
 		for (i = here ? 15 : 0; i < 16; i++) {
@@ -593,8 +604,9 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			}
 			if (unlikely(!(g & WSD_GATE_OPEN)))
 				return true;
-			if (!here)
-				spin_pause(t0);
+			/* not at first: one costs 40 to 140 cycles on newer machines */
+			if (pause)
+				_mm_pause();
 		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			break;
@@ -614,6 +626,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 		if (now - prev > (uint64_t)US(100) && spin_gap(t, now))
 			break;
 		prev = now;
+		pause = now - t0 > (uint64_t)US(2) && !here;
 		if ((int64_t)(now - t0) - yield_cost > (int64_t)lim)
 			break;
 		if (now - ask > (uint64_t)US(2) &&
