@@ -506,3 +506,71 @@ Test(gate, G15_a_closed_sets_registrations_are_not_the_next_ones)
 	cr_assert_null(atomic_load(&cb->regs));
 	expect_str(b, 100, "hello");
 }
+
+/* ---- G22: the peer handed unread ring bytes on to somebody who may not know of them; no TCP byte passes them unseen ---- */
+
+static unsigned naps;
+static bool comes;
+
+static ssize_t mark_in_send(int fd, const void *buf, size_t n, int flags)
+{
+	atomic_fetch_or(&ab->yflags, WSD_Y_HANDED_ON);
+	return libc_calls.send(fd, buf, n, flags);
+}
+
+/* a nap of the sender that waits; somebody comes in the second one, or nobody does */
+static int nap(struct pollfd *p, nfds_t n, int ms)
+{
+	if (n)
+		return libc_calls.poll(p, n, ms);
+	if (++naps == 2 && comes)
+		atomic_fetch_and(&ab->yflags, ~WSD_Y_HANDED_ON);
+	return 0;
+}
+
+static void hand_on(bool somebody_comes)
+{
+	hooks();
+	real.poll = nap;
+	comes = somebody_comes;
+	open_gate(ab);
+	put_str(a, "ring");
+	rx_close_gate(cb);
+}
+
+Test(gate, G22_a_mark_that_comes_inside_a_kernel_send_is_seen_after_it)
+{
+	hand_on(false);
+	real.send = mark_in_send;
+	cr_assert_eq(send(a, "tcp", 3, 0), 3);	/* it went, and counts */
+	cr_assert_gt(naps, 2, "nobody looked at the mark again");
+	expect_err(send(a, "more", 4, 0), ECONNRESET);
+}
+
+Test(gate, G22_who_comes_in_time_gets_the_ring_first)
+{
+	hand_on(true);
+	real.send = mark_in_send;
+	cr_assert_eq(send(a, "tcp", 3, 0), 3);
+	cr_assert_eq(naps, 2);
+	wait_inq(b, 3);
+	expect_str(b, 4, "ring");
+	expect_str(b, 3, "tcp");
+}
+
+Test(gate, G22_sendfile_and_sendmsg_do_not_pass_the_mark)
+{
+	struct iovec io = { "tcp", 3 };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
+	FILE *f = tmpfile();
+
+	fputs("file", f);
+	fflush(f);
+	hand_on(false);
+	atomic_fetch_or(&ab->yflags, WSD_Y_HANDED_ON);
+	expect_err(sendfile(a, fileno(f), &(off_t){ 0 }, 4), ECONNRESET);
+	cr_assert_eq(atomic_load(&ca->s->H), 0, "TCP bytes passed what is in the ring");
+	atomic_store(&ca->s->kept_err, 0);
+	expect_err(sendmsg(a, &m, 0), ECONNRESET);
+	cr_assert_eq(atomic_load(&ca->s->H), 0);
+}
