@@ -250,10 +250,15 @@ static ssize_t kernel_recv(struct thr *t, struct conn *c, int fd, const struct v
 /* a connection without a session: the kernel's call, counted */
 static ssize_t recv_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
+	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
 	ssize_t r;
 
 	cnt_add(&c->s->sleepers, 1);
-	r = kernel_recv(t, c, fd, v, v->len, flags);
+	/* what does not sleep may stay in the critical section, and alone there is nobody to cancel it */
+	if (likely(nb && v->n == 1 && __libc_single_threaded))
+		r = real.recv(fd, (char *)v->iov->iov_base + v->off, v->len, flags);
+	else
+		r = kernel_recv(t, c, fd, v, v->len, flags);
 	if (r > 0 && !(flags & MSG_PEEK))
 		cnt_add64(&c->s->C, (uint64_t)r);
 	cnt_add(&c->s->sleepers, -1u);

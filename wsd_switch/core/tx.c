@@ -580,6 +580,23 @@ static bool tx_interrupted(struct thr *t)
 	return r;
 }
 
+/* a connection without a session: the kernel's call, counted; see recv_plain() */
+static ssize_t send_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
+{
+	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
+	ssize_t r;
+	int e;
+
+	if (!nb || v->n != 1 || !__libc_single_threaded)
+		return kernel_send(t, c, fd, v, v->len, flags);
+	tx_begin_tcp(c);
+	r = real.send(fd, (const char *)v->iov->iov_base + v->off, v->len, flags);
+	e = errno;
+	tx_end_tcp(c, r);
+	errno = e;
+	return r;
+}
+
 ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	struct side *s = c->s;
@@ -593,7 +610,7 @@ ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 	if (!conn_att(c)) {
 		if (unlikely(conn_elsewhere(c)))
 			conn_reset(c, fd, "attached by another process after the fork");
-		return kernel_send(t, c, fd, v, v->len, flags);
+		return send_plain(t, c, fd, v, flags);
 	}
 	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
 		e = atomic_exchange(&s->kept_err, 0);
