@@ -773,13 +773,12 @@ void ctl_think(struct thr *t, struct conn *c, int fd, bool received)
 
 static bool lock_wait(struct thr *t)
 {
-	struct timespec nap = { 0, 1000000 };
 	unsigned i;
 
 	for (i = 0; !t->in_handler && i < REATTACH_MS + 100; i++) {
 		if (lock_try_long(&ctl_lock, thr_tid(t)))
 			return true;
-		nanosleep(&nap, NULL);
+		thr_nap(1000);
 	}
 	return false;		/* in a handler: the provider allocates */
 }

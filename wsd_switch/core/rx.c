@@ -916,13 +916,11 @@ static bool peer_left_unread(struct conn *c, int fd)
 	    (atomic_fetch_or(&c->s->flags, S_TOLD_RESET) & S_TOLD_RESET))
 		return false;
 	for (i = 0; i < 10; i++) {
-		struct pollfd none;
-
 		if (atomic_load(&c->hdr->revoked))
 			return head != atomic_load(&c->tx->tail);
 		if (head == atomic_load(&c->tx->tail))
 			return false;
-		real.poll(&none, 0, 1);
+		thr_nap(1000);
 	}
 	return false;
 }

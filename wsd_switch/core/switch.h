@@ -94,6 +94,7 @@ extern __thread struct thr *thr_self __attribute__((tls_model("initial-exec")));
 struct thr *thr_new(void);
 void thr_after_fork(void);
 uint32_t thr_tid(struct thr *t);
+void thr_nap(unsigned us);		/* inside a critical section; not a cancellation point; errno is kept */
 
 static inline struct thr *thr_get(void)
 {

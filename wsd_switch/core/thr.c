@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "wsd_switch/core/thr.h"
@@ -128,4 +129,13 @@ bool lock_try_long(_Atomic uint32_t *l, uint32_t tid)
 		sched_yield();
 	}
 	return false;
+}
+
+void thr_nap(unsigned us)
+{
+	struct timespec ts = { us / 1000000, us % 1000000 * 1000l };
+	int e = errno;
+
+	real.syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, NULL);
+	errno = e;
 }

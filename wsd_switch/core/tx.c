@@ -105,14 +105,13 @@ static void pinned_end(struct pinned *p)
 /* A bounded wait, then a reset. true: go on. */
 static bool handed_on_ok(struct conn *c, int fd)
 {
-	struct pollfd none;
 	int i;
 
 	for (i = 0; i < 200; i++) {
 		if (!(atomic_load(&c->tx->yflags) & WSD_Y_HANDED_ON) ||
 		    WSD_GATE_HEAD(atomic_load(&c->tx->gate)) == atomic_load(&c->tx->tail))
 			return true;
-		real.poll(&none, 0, i < 20 ? 1 : 10);
+		thr_nap(i < 20 ? 1000 : 10000);
 	}
 	conn_reset(c, fd, "the peer's new process never took what was in the ring");
 	return false;
@@ -433,11 +432,8 @@ static bool wait_drain(struct thr *t, struct conn *c, int fd, bool nb)
 		if (nb && now - t0 > most / 8 && (double)nsd * (double)(now - t0) > (double)(first - nsd) * (double)(most - (now - t0)))
 			break;
 		/* TCP would have us sleep as well; but not past the end, or the peer finds nothing and sleeps */
-		if (nsd > DRAIN_NEAR || atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == tsc_cpu1()) {
-			struct timespec nap = { 0, nsd > DRAIN_NEAR ? 20000 : 1000 };
-
-			nanosleep(&nap, NULL);
-		}
+		if (nsd > DRAIN_NEAR || atomic_load_explicit(&c->tx->rcpu, memory_order_relaxed) == tsc_cpu1())
+			thr_nap(nsd > DRAIN_NEAR ? 20 : 1);
 	}
 	atomic_store_explicit(&s->drain_at, now, memory_order_relaxed);
 	return false;
