@@ -4,6 +4,8 @@
  *
  * The other thread or process is a hook in the kernel call that stands at the place where the rule says it may come.
  */
+#include <stdarg.h>
+
 #include "tests/unit/switch/ends.h"
 
 TestSuite(gate, .init = ends_make, .timeout = 30);
@@ -71,6 +73,63 @@ Test(gate, G2_start_is_H_at_the_time_of_the_swap)
 	if (!atomic_load(&ca->s->put))
 		wait_inq(b, 5);
 	expect_str(b, 100, "after");
+}
+
+/* the peer reads on whenever the sender asks how much is unsent */
+static int read_while_asking(int fd, unsigned long nr, ...)
+{
+	va_list ap;
+	void *p;
+	ssize_t r;
+
+	va_start(ap, nr);
+	p = va_arg(ap, void *);
+	va_end(ap);
+	if (fd == a && nr == SIOCOUTQNSD) {
+		r = libc_calls.recv(b, back, sizeof(back), MSG_DONTWAIT);
+		if (r > 0)
+			atomic_fetch_add(&cb->s->C, (uint64_t)r);
+	}
+	return libc_calls.ioctl(fd, nr, p);
+}
+
+static void fill_tcp(void)
+{
+	int nsd = 0;
+
+	while (nsd < 100000) {
+		cr_assert_gt(send(a, big, sizeof(big), MSG_DONTROUTE | MSG_DONTWAIT), 0);
+		cr_assert_eq(real.ioctl(a, SIOCOUTQNSD, &nsd), 0);
+	}
+	cr_assert_eq(atomic_load(&ca->s->put), 0);
+}
+
+static void cut_over(int flags)
+{
+	hooks();
+	fill_tcp();
+	real.ioctl = read_while_asking;
+	open_gate(ab);
+	cr_assert_eq(send(a, "by ring", 7, flags), 7);
+	real.ioctl = libc_calls.ioctl;
+	cr_assert_eq(atomic_load(&ca->s->put), 7, "it stayed on TCP");
+	while (atomic_load(&cb->s->C) < atomic_load(&ca->s->H)) {
+		ssize_t r = libc_calls.recv(b, back, sizeof(back), 0);
+
+		cr_assert_gt(r, 0);
+		atomic_fetch_add(&cb->s->C, (uint64_t)r);
+	}
+	expect_str(b, 100, "by ring");
+}
+
+Test(gate, G2_a_sender_of_bulk_waits_for_tcp_to_drain)
+{
+	cut_over(0);
+}
+
+Test(gate, G2_a_non_blocking_sender_of_bulk_does_so_too)
+{
+	cut_over(MSG_DONTWAIT);
 }
 
 /* ---- G4: the sending lock is tried ---- */
