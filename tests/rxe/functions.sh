@@ -62,3 +62,10 @@ finished() {
 	wait "$2" || rc=$?
 	[ $rc = 0 ] || fail "$1: exit $rc"
 }
+
+# rping_client ADDRESS: five pings, their data checked. What counts is that all came back: the client's exit status is 1 now and then when
+# the server hangs up first (its event thread then reads a channel that is gone).
+rping_client() {
+	timeout 20 rping -c -a "$1" -C 5 -V -v >"$T/client.log" 2>&1 || :
+	if [ "$(grep -c '^ping data' "$T/client.log")" != 5 ] || grep -q 'bad data' "$T/client.log"; then fail "rping -c $1"; fi
+}

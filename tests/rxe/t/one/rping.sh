@@ -5,6 +5,6 @@
 
 for address in "$WSD_RXE_PEER" "$WSD_RXE_PEER6"; do
 	server server cm_listening -- rping -s -a "$address" -C 5 -V
-	timeout 20 rping -c -a "$address" -C 5 -V >"$T/client.log" 2>&1 || fail "rping $address"
+	rping_client "$address"
 	finished "rping -s $address" "$STARTED"
 done

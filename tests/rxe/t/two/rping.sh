@@ -12,6 +12,6 @@ for server in 1 2; do
 		finished "rping -s" "$STARTED"
 	else
 		meet "rping$server"
-		timeout 20 rping -c -a "$peer" -C 5 -V >"$T/client.log" 2>&1 || fail "rping -c $peer"
+		rping_client "$peer"
 	fi
 done
