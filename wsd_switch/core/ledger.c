@@ -12,6 +12,7 @@
 #include "wsd_switch/core/switch.h"
 
 #define BROKE_MAX 6
+#define GATE_WORTH	US(1.5)		/* an open gate that a sleep would close: closing it, a message by TCP, opening it again */
 
 void led_init(struct ledger *l)
 {
@@ -73,10 +74,10 @@ bool spin_ok(struct thr *t, struct ledger *l, uint64_t now)
 /* what a sleep would cost grows with the gates it closes; so does the patience before it */
 uint64_t spin_limit(struct ledger *l, int n_open)
 {
-	int64_t m = US(cfg.spin_us) + COST_OPEN * n_open;
+	int64_t m = US(cfg.spin_us) + GATE_WORTH * n_open;
 
-	if (m > US(300))
-		m = US(300);
+	if (m > US(1000))
+		m = US(1000);
 	if (l->c < m)
 		m = l->c;
 	return (uint64_t)(m < LED_LOW ? LED_LOW : m);
@@ -86,7 +87,7 @@ void spin_done(struct ledger *l, int64_t ticks, bool hit, int n_open)
 {
 	if (ticks < 0)
 		ticks = 0;
-	led_add(l, hit ? EARN_WAIT + COST_OPEN * n_open - ticks : -ticks);
+	led_add(l, hit ? EARN_WAIT + GATE_WORTH * n_open - ticks : -ticks);
 }
 
 /* A gap in a spin: true if the scheduler ran somebody else meanwhile. Then the machine is crowded: no spinning for

@@ -83,13 +83,28 @@ static bool hit(const struct items *w)
 	return false;
 }
 
-/* wait awake for one of several rings; the first one's ledger pays (G24) */
-static bool spin(struct thr *t, struct items *w)
+typedef int ask_fn(void *arg, const struct timespec *to);
+static const struct timespec zero_ts;
+
+static int ask_now(struct thr *t, ask_fn *ask, void *arg)
 {
-	uint64_t t0 = tsc_now(), now, prev = t0, lim;
+	int r;
+
+	cs_leave(t);
+	r = ask(arg, &zero_ts);
+	cs_enter();
+	return r;
+}
+
+/* Wait awake for one of several rings; the first one's ledger pays (G24). While none of them runs the kernel is asked first and every
+ * 2 us, else every 5. *ret_kernel: its answer, if it had one. */
+static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *ret_kernel)
+{
+	uint64_t t0 = tsc_now(), now, prev = t0, lim, asked = 0;
 	struct ledger *l = NULL;
 	uint32_t i, n_open = 0, me = tsc_cpu1(), yields = 0;
 	int64_t cost = 0;
+	bool on_ring = false;
 
 	if (w->n_att > ON_STACK)
 		return false;
@@ -99,6 +114,7 @@ static bool spin(struct thr *t, struct items *w)
 		if (!w->v[i].in || !conn_att(c) || !(atomic_load(&c->rx->gate) & WSD_GATE_OPEN))
 			continue;
 		n_open++;
+		on_ring |= !!(atomic_load(&c->rx->gate) & WSD_GATE_ON_RING);
 		if (!l)
 			l = rx_ledger(c);
 	}
@@ -106,10 +122,21 @@ static bool spin(struct thr *t, struct items *w)
 	if (!l || !spin_ok(t, l, t0))
 		return false;
 	lim = spin_limit(l, (int)n_open);
+	if (on_ring)
+		asked = t0;
 	for (;;) {
 		if (hit(w)) {
 			spin_done(l, (int64_t)(tsc_now() - t0) - cost, true, (int)n_open);
 			return true;
+		}
+		now = tsc_now();
+		if (now - asked > (uint64_t)US(on_ring ? 5 : 2)) {
+			asked = now;
+			*ret_kernel = ask_now(t, ask, arg);
+			if (*ret_kernel > 0) {
+				led_add(l, -((int64_t)(now - t0) - cost));
+				return false;
+			}
 		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			return false;
@@ -211,25 +238,25 @@ static struct timespec left_of(const struct timespec *end)
 	return r;
 }
 
-static const struct timespec zero_ts;
-
 /*
  * The common course of poll and select. ask() makes the kernel's call with the time given; it is called once, or in
  * pieces while a ring waits behind TCP bytes. Returns what ask() returned, *ret_ring: add the rings.
  */
 static int wait_common(struct thr *t, struct items *w, const struct timespec *to, const sigset_t *mask,
-		       int (*ask)(void *arg, const struct timespec *to), void *arg, bool *ret_ring)
+		       ask_fn *ask, void *arg, bool *ret_ring)
 {
 	struct timespec end = { 0, 0 }, cut, rest;
 	const struct timespec *use;
-	int r, e, ms = 1;
+	int r = 0, e, ms = 1;
 	bool behind = false;
 
 	*ret_ring = hit(w);
 	if (to && !is_zero(to))
 		deadline(&end, to);
 	if (!*ret_ring && !is_zero(to) && !mask)
-		*ret_ring = spin(t, w);
+		*ret_ring = spin(t, w, ask, arg, &r);
+	if (r > 0)
+		return r;
 	if (!*ret_ring && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && !is_zero(to)) {
 		sig_call_begin(t);		/* a handler ran while we were awake in here (G26) */
 		errno = EINTR;
