@@ -5,6 +5,7 @@
  * The other thread or process is a hook in the kernel call that stands at the place where the rule says it may come.
  */
 #include <stdarg.h>
+#include <sys/select.h>
 
 #include "tests/unit/switch/ends.h"
 
@@ -437,4 +438,36 @@ Test(gate, G17_a_registration_with_an_open_gate_is_closed_for_the_sleeper)
 	wait_hook = add_b_meanwhile;
 	cr_assert_eq(epoll_wait(ep, &ev, 1, 50), 0);
 	cr_assert_not(is_open(ab));
+}
+
+/* ---- G24: a wait that TCP will end does not spin ---- */
+
+static unsigned n_select;
+static bool first_zero;
+
+static int count_select(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *to, const sigset_t *mask)
+{
+	if (n_select++ == 0)
+		first_zero = to && to->tv_sec == 0 && to->tv_nsec == 0;
+	return libc_calls.pselect(n, r, w, e, to, mask);
+}
+
+Test(gate, G24_select_asks_the_kernel_before_it_spins)
+{
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(b, &set);
+	open_gate(ab);
+	tcp_str(a, "x");
+	wait_inq(b, 1);
+	hooks();
+	real.pselect = count_select;
+	rich(&cb->led);
+	cr_assert_eq(select(b + 1, &set, NULL, NULL, NULL), 1);
+	cr_assert(FD_ISSET(b, &set));
+	cr_assert_eq(n_select, 1);
+	cr_assert(first_zero, "it span, and slept in the end, over a socket that was readable");
+	cr_assert(is_open(ab), "and closed its gate");
+	expect_str(b, 10, "x");
 }
