@@ -397,6 +397,20 @@ static bool offers_remove(struct proxy_client *pc, uint64_t cookie, bool live_on
 	return false;
 }
 
+/* a packet that the daemon answers later, under that cookie */
+static int send_offer(struct proxy_client *pc, const void *m, size_t len, uint64_t cookie)
+{
+	int r = offers_reserve(pc);
+
+	if (!r)
+		r = send_packet(pc, m, len);
+	if (r)
+		return r;
+	pc->offers[pc->n] = cookie;
+	pc->n++;
+	return 0;
+}
+
 int proxy_client_offer(struct proxy_client *pc, int fd, uint32_t role, uint64_t sock_cookie,
 		       uint64_t cookie, uint32_t ring_size)
 {
@@ -414,15 +428,7 @@ int proxy_client_offer(struct proxy_client *pc, int fd, uint32_t role, uint64_t 
 	r = get_addrs(fd, &m.local, &m.remote);
 	if (r)
 		return r;
-	r = offers_reserve(pc);
-	if (r)
-		return r;
-	r = send_packet(pc, &m, sizeof(m));
-	if (r)
-		return r;
-	pc->offers[pc->n] = cookie;
-	pc->n++;
-	return 0;
+	return send_offer(pc, &m, sizeof(m), cookie);
 }
 
 int proxy_client_reattach(struct proxy_client *pc, int fd, uint64_t sock_cookie, uint64_t cookie, uint64_t over,
@@ -449,15 +455,7 @@ int proxy_client_reattach(struct proxy_client *pc, int fd, uint64_t sock_cookie,
 	r = get_addrs(fd, &m.local, &m.remote);
 	if (r)
 		return r;
-	r = offers_reserve(pc);
-	if (r)
-		return r;
-	r = send_packet(pc, &m, sizeof(m));
-	if (r)
-		return r;
-	pc->offers[pc->n] = cookie;
-	pc->n++;
-	return 0;
+	return send_offer(pc, &m, sizeof(m), cookie);
 }
 
 int proxy_client_side(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, const struct wsd_side_at *at)

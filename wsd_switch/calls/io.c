@@ -543,6 +543,7 @@ static ssize_t splice_from_ring(struct call *k, int in, int out, size_t n, unsig
 	char buf[4096];
 	size_t total = 0;
 	ssize_t r = 0, w, at;
+	int e = errno;
 
 	while (total < n) {
 		struct iovec io = { buf, n - total < sizeof(buf) ? n - total : sizeof(buf) };
@@ -574,6 +575,8 @@ static ssize_t splice_from_ring(struct call *k, int in, int out, size_t n, unsig
 		if (!more && rx_avail(k->c) == 0)
 			break;
 	}
+	if (total)
+		errno = e;
 	return total ? (ssize_t)total : r;
 }
 

@@ -315,11 +315,11 @@ int conn_close_fd(int fd)
 	return 0;
 }
 
-static void add_fd(struct conn *c, int nfd)
+/* nfd is counted in n_fd already */
+static void enter_fd(struct conn *c, int nfd)
 {
 	if (nfd <= 2)
 		hand_on_untracked(c);	/* stdio may read it without us */
-	atomic_fetch_add(&c->n_fd, 1);
 	fd_seen(nfd);
 	atomic_store_explicit(&conn_tab[nfd], c, memory_order_release);
 }
@@ -335,22 +335,36 @@ void conn_dup_fd(int fd, int nfd)
 	atomic_store_explicit(&fd_kind[nfd], k, memory_order_relaxed);
 	if (!c)
 		return;
-	add_fd(c, nfd);
+	atomic_fetch_add(&c->n_fd, 1);
+	enter_fd(c, nfd);
+}
+
+/* one more number, if it has any: from 0 on it is being retired */
+static bool one_more_fd(struct conn *c)
+{
+	uint32_t n = atomic_load(&c->n_fd);
+
+	while (n)
+		if (atomic_compare_exchange_weak(&c->n_fd, &n, n + 1))
+			return true;
+	return false;
 }
 
 bool conn_add_fd(uint64_t cookie, int nfd)
 {
-	uint32_t i, n = n_fresh;
-	struct conn *c;
+	uint32_t i, n;
+	struct conn *c = NULL;
 
-	for (i = 0; i < n; i++) {
-		c = &pool[i];
-		if (!c->s || !conn_att(c) || c->s->cookie != cookie || !atomic_load(&c->n_fd))
-			continue;
-		add_fd(c, nfd);
-		return true;
-	}
-	return false;
+	/* under the lock no conn is recycled by another thread, and c->s stays */
+	if (!lock_try_long(&pool_lock, thr_tid(thr_get())))
+		return false;
+	for (i = 0, n = n_fresh; i < n && !c; i++)
+		if (pool[i].s && conn_att(&pool[i]) && pool[i].s->cookie == cookie && one_more_fd(&pool[i]))
+			c = &pool[i];
+	lock_drop(&pool_lock);
+	if (c)
+		enter_fd(c, nfd);
+	return c;
 }
 
 /* both directions on TCP for good; what lies in the ring is still read */

@@ -5,8 +5,9 @@
  *   C = tcpi_bytes_received - SIOCINQ - (1 if the peer's FIN was received)
  *   H = tcpi_bytes_acked + SIOCOUTQ - syn - (1 if our FIN was sent)
  *
- * each between two equal TCP_INFOs; or, first and cheaper, H = tcpi_bytes_sent - tcpi_bytes_retrans with nothing unsent. A mismatch means that bytes went around us (a call we do not intercept, another
- * program): TCP for good. SO_COOKIE is looked at first: the number may be another socket by now.
+ * each between two equal TCP_INFOs. The usual case is looked at first and costs one: C as above, or with nothing unsent
+ * H = tcpi_bytes_sent - tcpi_bytes_retrans; only a difference is looked into. A mismatch means that bytes went around us (a call we
+ * do not intercept, another program): TCP for good. SO_COOKIE is looked at first: the number may be another socket by now.
  */
 #include <linux/sockios.h>
 #include <linux/tcp.h>

@@ -440,8 +440,8 @@ static bool wait_drain(struct thr *t, struct conn *c, int fd, bool nb)
 }
 
 /*
- * Put as much of src as the ring takes; bytes put. Stops early when the gate is closed, the ring is full (non-blocking: at
- * once; blocking: after a short wait) or G2 says no. -EPROTO: the peer broke the protocol.
+ * Put as much of src as the ring takes; bytes put. Stops early when the gate is closed, the ring is full and there is no room after
+ * a short wait (room_patience), or G2 says no (wait_drain). -EPROTO: the peer broke the protocol.
  */
 static ssize_t put_some(struct thr *t, struct conn *c, int fd, struct source *src, bool nb)
 {

@@ -88,11 +88,12 @@ static const struct timespec zero_ts;
 
 static int ask_now(struct thr *t, ask_fn *ask, void *arg)
 {
-	int r;
+	int r, e = errno;
 
 	cs_leave(t);
 	r = ask(arg, &zero_ts);
 	cs_enter();
+	errno = e;		/* an error comes again when the wait itself asks */
 	return r;
 }
 

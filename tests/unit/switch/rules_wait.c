@@ -406,7 +406,8 @@ static int add_b_meanwhile(int ep, struct epoll_event *ev, int max, int ms)
 	return libc_calls.epoll_wait(ep, ev, max, ms);
 }
 
-Test(gate, G17_a_registration_with_bytes_in_its_ring_wakes_the_sleeper)
+/* a set with a alone, whose sleeper meets the registration of b; b's gate is open */
+static int set_that_b_joins(void)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.fd = a };
 	int ep = epoll_create1(0);
@@ -416,9 +417,17 @@ Test(gate, G17_a_registration_with_bytes_in_its_ring_wakes_the_sleeper)
 	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, &ev), 0);
 	hooks();
 	real.epoll_wait = hooked_wait;
-	open_gate(ab);
-	put_str(a, "unread");
 	wait_hook = add_b_meanwhile;
+	open_gate(ab);
+	return ep;
+}
+
+Test(gate, G17_a_registration_with_bytes_in_its_ring_wakes_the_sleeper)
+{
+	int ep = set_that_b_joins();
+	struct epoll_event ev;
+
+	put_str(a, "unread");
 	cr_assert_eq(epoll_wait(ep, &ev, 1, 10000), 1);
 	cr_assert_eq(ev.data.fd, b);
 	expect_str(b, 100, "unread");
@@ -426,16 +435,9 @@ Test(gate, G17_a_registration_with_bytes_in_its_ring_wakes_the_sleeper)
 
 Test(gate, G17_a_registration_with_an_open_gate_is_closed_for_the_sleeper)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.fd = a };
-	int ep = epoll_create1(0);
+	int ep = set_that_b_joins();
+	struct epoll_event ev;
 
-	nonblock(a);
-	nonblock(b);
-	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, &ev), 0);
-	hooks();
-	real.epoll_wait = hooked_wait;
-	open_gate(ab);
-	wait_hook = add_b_meanwhile;
 	cr_assert_eq(epoll_wait(ep, &ev, 1, 50), 0);
 	cr_assert_not(is_open(ab));
 }
