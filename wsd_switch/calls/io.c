@@ -142,7 +142,7 @@ WSD_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const st
 	if (unlikely((flags & MSG_FASTOPEN) || (addr && !conn_att(k.c)))) {
 		r = -1;
 		if (tx_before_tcp(k.c, fd)) {
-			tx_begin_tcp(k.c);
+			tx_begin_tcp(k.c, fd);
 			r = CALL_OUTSIDE(&k, real.sendto(fd, buf, n, flags, addr, len));
 			tx_end_tcp(k.c, r);
 			tx_after_tcp(k.c, fd, r);
@@ -336,7 +336,7 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 			conn_to_tcp(k->c, WSD_R_OPTION);
 		if (!tx_before_tcp(k->c, fd))
 			return -1;
-		tx_begin_tcp(k->c);
+		tx_begin_tcp(k->c, fd);
 		r = CALL_OUTSIDE(k, real.sendmsg(fd, m, flags));
 		tx_end_tcp(k->c, r);
 		tx_after_tcp(k->c, fd, r);
@@ -600,7 +600,7 @@ WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, si
 	if (call_begin(&k, out)) {
 		r = -1;
 		if (tx_before_tcp(k.c, out)) {
-			tx_begin_tcp(k.c);
+			tx_begin_tcp(k.c, out);
 			r = CALL_OUTSIDE(&k, real.splice(in, in_off, out, out_off, n, flags));
 			tx_end_tcp(k.c, r);
 			tx_after_tcp(k.c, out, r);

@@ -191,6 +191,8 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 		call_end(&k);
 		return r;
 	}
+	if (level == IPPROTO_TCP && name == TCP_CORK)
+		opt_cork_give(k.c, fd);
 	r = real.getsockopt(fd, level, name, val, len);
 	if (r == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT && *len >= sizeof(uint32_t) &&
 	    (atomic_load(&k.c->s->flags) & S_LOWAT_CUT))
@@ -218,8 +220,13 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 	if (!call_begin(&k, fd))
 		return real.setsockopt(fd, level, name, val, len);
 	opt_before_set(k.c, level, name);
-	if (val && len >= sizeof(v) && !fault_copy(&v, val, sizeof(v)))
+	if (val && len >= sizeof(v) && !fault_copy(&v, val, sizeof(v))) {
 		v = 0;
+	} else if (level == IPPROTO_TCP && name == TCP_CORK && val && len >= sizeof(v)) {
+		r = opt_cork(k.c, fd, v);
+		call_end(&k);
+		return r;
+	}
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT)
 		eset_rearm(k.c);
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT && v > 1) {

@@ -32,6 +32,12 @@
 			 EPOLLWRBAND | EPOLLMSG)
 #define HASH		256u
 #define SETS_PER_CHUNK	64u
+#define BURST_GAP_US	20	/* a wait of so long ends a burst */
+#define DOZE_US		50	/* the kernel's timer slack comes on top */
+#define DOZE_COST	US(4)
+#define DOZE_WORTH	3	/* messages of a burst that make dozing better than a sleep */
+#define DOZE_EVERY_US	10000	/* how often it is tried where there was no burst */
+#define DOZE_MAX	4	/* in a row that found nothing; then it sleeps */
 
 struct reg {
 	struct eset *set;
@@ -72,6 +78,9 @@ struct eset {
 	uint32_t round, rot;
 	_Atomic uint64_t asked;
 	struct ledger led;
+	_Atomic uint32_t burst, since;	/* events between two long waits: mean, times 4; so far */
+	_Atomic uint32_t dozes;		/* in a row, with nothing found after them */
+	_Atomic uint64_t doze_next;	/* ticks: when to try it again */
 };
 
 static struct eset *_Atomic *set_tab;
@@ -869,6 +878,9 @@ static int look(struct eset *s, struct epoll_event *ev, int n, int max, unsigned
 			ev[n++].data = r->data;
 		}
 	}
+	if (n)
+		atomic_store_explicit(&s->since, atomic_load_explicit(&s->since, memory_order_relaxed) + (uint32_t)n,
+				      memory_order_relaxed);
 	return n;
 }
 
@@ -948,9 +960,18 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
 	return j;
 }
 
+static _Atomic bool no_pwait2;	/* the kernel, or a filter around the program, does not have it */
+
+static bool pwait2_ok(void)
+{
+	return real.epoll_pwait2 && !atomic_load_explicit(&no_pwait2, memory_order_relaxed);
+}
+
 static int kernel_wait(struct eset *s, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
 		       const sigset_t *mask)
 {
+	int r, e = errno;
+
 	if (to && to->tv_sec == 0 && to->tv_nsec == 0 && !mask)
 		return real.epoll_wait(epfd, ev, max, 0);
 	if (!to)
@@ -960,8 +981,13 @@ static int kernel_wait(struct eset *s, int epfd, struct epoll_event *ev, int max
 
 		return mask ? real.epoll_pwait(epfd, ev, max, ms, mask) : real.epoll_wait(epfd, ev, max, ms);
 	}
-	if (real.epoll_pwait2)
-		return real.epoll_pwait2(epfd, ev, max, to, mask);
+	if (pwait2_ok()) {
+		r = real.epoll_pwait2(epfd, ev, max, to, mask);
+		if (r >= 0 || (errno != ENOSYS && errno != EPERM))
+			return r;
+		atomic_store(&no_pwait2, true);
+		errno = e;
+	}
 	return real.epoll_pwait(epfd, ev, max, (int)(to->tv_sec * 1000 + (to->tv_nsec + 999999) / 1000000), mask);
 }
 
@@ -1051,6 +1077,35 @@ static bool mask_would_deliver(const sigset_t *mask)
 	return false;
 }
 
+static uint32_t get(_Atomic uint32_t *p)
+{
+	return atomic_load_explicit(p, memory_order_relaxed);
+}
+
+static void set(_Atomic uint32_t *p, uint32_t v)
+{
+	atomic_store_explicit(p, v, memory_order_relaxed);
+}
+
+/* a wait of so long: what came before it was a burst, and the next one will be alike */
+static void long_wait(struct eset *s, uint64_t ticks)
+{
+	uint32_t b = get(&s->burst), n = get(&s->since);
+
+	if (ticks < (uint64_t)US(BURST_GAP_US) || !n)
+		return;
+	set(&s->burst, b - b / 4 + n);
+	set(&s->since, 0);
+}
+
+/* gates whose next message would find them closed after a sleep */
+static int at_stake(struct eset *s)
+{
+	uint32_t b = get(&s->burst) / 4, n = get(&s->n_open);
+
+	return (int)(b < n ? b : n);
+}
+
 /* G18, G24: look, spin, and say whether to sleep. Returns events, -1 to sleep. */
 static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev, int max, bool zero,
 		 const sigset_t *mask)
@@ -1096,7 +1151,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 	if (zero || !n_open || mask || !spin_ok(t, l, t0))
 		return -1;
 	me = tsc_cpu1();
-	lim = spin_limit(l, (int)n_open);
+	lim = spin_limit(l, at_stake(s));
 	for (;;) {
 		struct reg *r;
 
@@ -1105,7 +1160,8 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 			return -1;
 		seen = 0;
 		if (any_hit(s, &seen)) {
-			spin_done(l, (int64_t)(tsc_now() - t0) - cost, true, (int)n_open);
+			spin_done(l, spin_cost(t0, prev, cost), true, at_stake(s));
+			long_wait(s, tsc_now() - t0);
 			if (!lock_try_long(&s->lock, thr_tid(t)))
 				return -1;
 			s->round++;
@@ -1128,12 +1184,23 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 				break;
 			prev = tsc_now();
 			me = tsc_cpu1();
+		} else if (prev < t->polite_until) {
+			bool ok = spin_give_way(t, &cost);
+
+			if (any_hit(s, &seen))
+				continue;
+			if (!ok)
+				break;
+			prev = tsc_now();
+			me = tsc_cpu1();
 		} else {
 			_mm_pause();
 		}
 		now = tsc_now();
-		if (now - prev > (uint64_t)US(100) && spin_gap(t, now))
-			break;
+		if (now - prev > (uint64_t)US(SPIN_GAP_US)) {
+			cost += (int64_t)(now - prev);
+			spin_gap_set(t, now);
+		}
 		prev = now;
 		if ((int64_t)(now - t0) - cost > (int64_t)lim)
 			break;
@@ -1147,13 +1214,44 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 				n = reported(s, ev, n, true);
 			lock_drop(&s->lock);
 			if (n) {
-				led_add(l, -((int64_t)(now - t0) - cost));
+				spin_done(l, (int64_t)(now - t0) - cost, true, 0);
 				return n;
 			}
 		}
 	}
 	spin_done(l, (int64_t)(tsc_now() - t0) - cost, false, 0);
 	return -1;
+}
+
+/*
+ * Dozing (G25): where there is no CPU for spinning, or spinning found nothing, a set with much traffic still loses by a sleep: that
+ * closes all its gates, and each peer then pays a send by TCP, each connection an opening. So it waits in the kernel for some tens of
+ * microseconds with its gates open, which to its peers is being awake, and finds many messages at once. Only while they come in
+ * bursts: a single message would wait longer than TCP takes to wake us.
+ */
+static bool may_doze(struct thr *t, struct eset *s, const sigset_t *mask)
+{
+	uint64_t now;
+
+	if (mask || !s->led.go || cfg.spin_us <= 0 || get(&s->dozes) >= DOZE_MAX || get(&s->n_att) < DOZE_WORTH ||
+	    !get(&s->n_open) || !pwait2_ok())
+		return false;
+	if (get(&s->burst) / 4 >= DOZE_WORTH)
+		return true;
+	/* one message a sleep is all that comes while the gates are closed: try, now and then */
+	now = tsc_now();
+	if (now >= t->crowded_until || now < atomic_load_explicit(&s->doze_next, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&s->doze_next, now + (uint64_t)US(DOZE_EVERY_US), memory_order_relaxed);
+	set(&s->burst, 4 * DOZE_WORTH);
+	return true;
+}
+
+static void note_doze(struct eset *s)
+{
+	set(&s->dozes, get(&s->dozes) + 1);
+	led_add(&s->led, -DOZE_COST);
+	long_wait(s, (uint64_t)US(BURST_GAP_US));
 }
 
 int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
@@ -1165,6 +1263,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 	unsigned loops = 0;
 	bool zero = to && to->tv_sec == 0 && to->tv_nsec == 0, tcp_first, locked, unflushed;
 	unsigned seen;
+	bool doze = false;
 	int n, idle, rounds = 0, backoff_ms = 1, e, tries;
 	const struct timespec *use = to;
 
@@ -1212,8 +1311,11 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			}
 			return n;
 		}
+		s->led.more = atomic_load_explicit(&s->n_att, memory_order_relaxed);
 		if (atomic_load(&s->n_open)) {
 			n = awake(t, s, epfd, ev, max, zero, mask);
+			if (n > 0)
+				set(&s->dozes, 0);
 			if (n >= 0)
 				return n;
 		}
@@ -1240,12 +1342,18 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			errno = EINTR;
 			return -1;
 		}
-		/* sleep: counted in first, then every gate closed, then looked at once more (G15) */
-		atomic_fetch_add(&s->sleepers, 1);
-		a.in = true;
+		doze = may_doze(t, s, mask);
+		if (doze) {
+			note_doze(s);
+		} else {
+			/* sleep: counted in first, then every gate closed, then looked at once more (G15) */
+			set(&s->dozes, 0);
+			atomic_fetch_add(&s->sleepers, 1);
+			a.in = true;
+		}
 		unflushed = !flush_set(s, t);
 		tcp_first = false;
-		if (atomic_load(&s->n_open)) {
+		if (!doze && atomic_load(&s->n_open)) {
 			bool any = close_all(s, &idle, &tcp_first);
 
 			if (any && ++rounds < 4) {
@@ -1263,6 +1371,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			if (any)
 				tcp_first = true;	/* somebody else keeps taking it: look again soon */
 			led_sleep(&s->led, idle);
+			long_wait(s, (uint64_t)US(BURST_GAP_US));
 		}
 		use = to;
 		if (tcp_first || unflushed) {
@@ -1272,13 +1381,20 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			if (!to || ts_left(&end) > cut.tv_nsec)
 				use = &cut;
 			backoff_ms = backoff_ms * 2 < 50 ? backoff_ms * 2 : 50;
+		} else if (doze) {
+			cut.tv_sec = 0;
+			cut.tv_nsec = DOZE_US * 1000l;
+			if (!to || ts_left(&end) > cut.tv_nsec)
+				use = &cut;
 		}
 		cs_leave(t);
 		n = kernel_wait(s, epfd, ev, max, use, mask);
 		e = errno;
 		cs_enter();
-		a.in = false;
-		atomic_fetch_sub(&s->sleepers, 1);
+		if (!doze) {
+			a.in = false;
+			atomic_fetch_sub(&s->sleepers, 1);
+		}
 		atomic_store_explicit(&s->asked, tsc_now(), memory_order_relaxed);
 		if (n > 0) {
 			int was = n;

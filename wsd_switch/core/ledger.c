@@ -11,8 +11,12 @@
 
 #include "wsd_switch/core/switch.h"
 
-#define BROKE_MAX 6
-#define GATE_WORTH	US(1.5)		/* an open gate that a sleep would close: closing it, a message by TCP, opening it again */
+#define BROKE_MAX	5
+#define MORE_MAX	64
+#define POLITE_US	20000
+#define ALONE_MAX	16	/* yields to nobody until it is alone */
+#define YIELD_LONG_US	200
+#define GATE_WORTH	US(10)	/* a gate in use that a sleep would close: closing it, a message by TCP, opening it again */
 
 void led_init(struct ledger *l)
 {
@@ -20,6 +24,13 @@ void led_init(struct ledger *l)
 	l->last = tsc_now();
 	l->broke = 0;
 	l->go = false;
+}
+
+/* What it takes to get from TCP to the rings grows with the connections that have to: each is opened, and until all are there the
+ * waits end in the kernel. */
+static int64_t more(const struct ledger *l)
+{
+	return US(20) * (l->more < MORE_MAX ? l->more : MORE_MAX);
 }
 
 void led_add(struct ledger *l, int64_t x)
@@ -36,16 +47,18 @@ void led_add(struct ledger *l, int64_t x)
 	}
 	if (old >= 0 && l->c < 0 && l->broke < BROKE_MAX)
 		l->broke++;
-	if (l->c < -LED_NEED)
-		l->c = -LED_NEED;
+	if (l->c < -LED_NEED - more(l))
+		l->c = -LED_NEED - more(l);
 }
 
 static void led_fill(struct ledger *l, uint64_t now)
 {
-	if (l->c < LED_REFILL && now > l->last) {
+	int64_t most = LED_REFILL + more(l);
+
+	if (l->c < most && now > l->last) {
 		l->c += (int64_t)((now - l->last) >> (4 + l->broke));
-		if (l->c > LED_REFILL)
-			l->c = LED_REFILL;
+		if (l->c > most)
+			l->c = most;
 	}
 	l->last = now;
 }
@@ -56,7 +69,7 @@ bool led_may(struct ledger *l, uint64_t now, bool peer_awake)
 	if (l->go)
 		return true;
 	led_fill(l, now);
-	return l->go = l->c >= (peer_awake ? LED_LOW : LED_NEED);
+	return l->go = l->c >= (peer_awake ? LED_LOW : LED_NEED + more(l));
 }
 
 /* going to sleep; idle: open gates that brought nothing */
@@ -90,24 +103,45 @@ void spin_done(struct ledger *l, int64_t ticks, bool hit, int n_open)
 	led_add(l, hit ? EARN_WAIT + GATE_WORTH * n_open - ticks : -ticks);
 }
 
-/* A gap in a spin: true if the scheduler ran somebody else meanwhile. Then the machine is crowded: no spinning for
- * 1 ms, doubling while it goes on. False: it was the hypervisor. */
-bool spin_gap(struct thr *t, uint64_t now)
+/* What a spin has cost so far, `away` of it not being ours to pay. The last look was at prev: a longer gap is time in which somebody
+ * else ran. */
+int64_t spin_cost(uint64_t t0, uint64_t prev, int64_t away)
+{
+	uint64_t now = tsc_now();
+
+	return (int64_t)((now - prev > (uint64_t)US(SPIN_GAP_US) ? prev : now) - t0) - away;
+}
+
+/* The scheduler ran somebody else since we last asked */
+static bool preempted(struct thr *t)
 {
 	struct rusage r;
-	bool preempted;
+	bool yes;
 
 	getrusage(RUSAGE_THREAD, &r);
-	preempted = r.ru_nivcsw != t->last_nivcsw;
+	yes = r.ru_nivcsw != t->last_nivcsw;
 	t->last_nivcsw = r.ru_nivcsw;
-	if (!preempted)
-		return false;
+	return yes;
+}
+
+/* no spinning for 1 ms, doubling while it goes on */
+static void crowd(struct thr *t, uint64_t now)
+{
 	if (now - t->crowd_last > 16 * t->crowd_len + (uint64_t)US(50000))
 		t->crowd_len = (uint64_t)US(1000);
 	else if (t->crowd_len < (uint64_t)US(100000))
 		t->crowd_len *= 2;
 	t->crowd_last = now;
 	t->crowded_until = now + t->crowd_len;
+}
+
+/* A gap in a spin: true if the scheduler ran somebody else meanwhile; then the machine is crowded. False: it was the
+ * hypervisor. */
+bool spin_gap(struct thr *t, uint64_t now)
+{
+	if (!preempted(t))
+		return false;
+	crowd(t, now);
 	return true;
 }
 
@@ -131,4 +165,33 @@ int spin_yield(struct thr *t, int64_t *cost)
 		return 1;
 	}
 	return 0;
+}
+
+/* A gap in the spin of a set: from now on it gives way between its looks */
+void spin_gap_set(struct thr *t, uint64_t now)
+{
+	if (!preempted(t))
+		return;
+	t->alone = 0;
+	t->polite_until = now + (uint64_t)US(POLITE_US);
+}
+
+/* Giving way to whoever else wants this CPU. False: that one keeps it. */
+bool spin_give_way(struct thr *t, int64_t *cost)
+{
+	uint64_t a = tsc_now(), z;
+
+	sched_yield();
+	z = tsc_now();
+	if (z - a > (uint64_t)US(2)) {
+		*cost += (int64_t)(z - a) - US(1);
+		t->polite_until = z + (uint64_t)US(POLITE_US);
+		t->alone = 0;
+	} else if (++t->alone >= ALONE_MAX) {
+		t->polite_until = 0;		/* nobody else is here */
+	}
+	if (z - a < (uint64_t)US(YIELD_LONG_US))
+		return true;
+	crowd(t, z);
+	return false;
 }

@@ -68,6 +68,44 @@ void opt_before_set(struct conn *c, int level, int name)
 	conn_to_tcp(c, WSD_R_OPTION);
 }
 
+/*
+ * TCP_CORK holds back what goes by TCP; the ring holds nothing back. Servers set and clear it around each answer, so on an attached
+ * connection it is kept here and given to the kernel before the next byte that goes there. Only switching on is ever owed, and the
+ * worst that a race makes of it is a cork that the kernel does not have: it delays nothing. The state is the program's word since it
+ * was first heard, so nothing is kept while another program may hold the socket.
+ */
+int opt_cork(struct conn *c, int fd, int v)
+{
+	struct side *s = c->s;
+	uint32_t old = atomic_load(&s->cork);
+	bool keep = conn_att(c) && !(atomic_load(&s->flags) & S_FOREIGN);
+	int r;
+
+	while (keep && (old == CORK_OFF || old == CORK_WANTED))
+		if (atomic_compare_exchange_weak(&s->cork, &old, v ? CORK_WANTED : CORK_OFF))
+			return 0;
+	if (v)
+		atomic_store(&s->cork, CORK_ON);
+	r = real.setsockopt(fd, IPPROTO_TCP, TCP_CORK, &v, sizeof(v));
+	if (!v)
+		atomic_store(&s->cork, r == 0 ? CORK_OFF : CORK_UNKNOWN);
+	return r;
+}
+
+void opt_cork_give(struct conn *c, int fd)
+{
+	uint32_t old = CORK_WANTED;
+	int v = 1, e = errno;
+
+	if (!atomic_compare_exchange_strong(&c->s->cork, &old, CORK_ON))
+		return;
+	real.setsockopt(fd, IPPROTO_TCP, TCP_CORK, &v, sizeof(v));
+	v = 0;
+	if (atomic_load(&c->s->cork) != CORK_ON)	/* switched off meanwhile */
+		real.setsockopt(fd, IPPROTO_TCP, TCP_CORK, &v, sizeof(v));
+	errno = e;
+}
+
 /* value of an integer option; 0 also where there is none */
 static int value(int fd, int level, int name)
 {

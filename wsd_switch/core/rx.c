@@ -608,7 +608,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_acquire);
 
 			if (WSD_GATE_HEAD(g) != taken) {
-				spin_done(l, (int64_t)(tsc_now() - t0) - yield_cost, true, 0);
+				spin_done(l, spin_cost(t0, prev, yield_cost), true, 0);
 				return true;
 			}
 			if (unlikely(!(g & WSD_GATE_OPEN)))
@@ -623,7 +623,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			int r = spin_yield(t, &yield_cost);
 
 			if (WSD_GATE_HEAD(atomic_load_explicit(&c->rx->gate, memory_order_acquire)) != taken) {
-				spin_done(l, (int64_t)(tsc_now() - t0) - yield_cost, true, 0);
+				spin_done(l, spin_cost(t0, prev, yield_cost), true, 0);
 				return true;
 			}
 			if (r || ++yields >= 2)
@@ -632,8 +632,11 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			me = tsc_cpu1();
 		}
 		now = tsc_now();
-		if (now - prev > (uint64_t)US(100) && spin_gap(t, now))
-			break;
+		if (now - prev > (uint64_t)US(SPIN_GAP_US)) {
+			yield_cost += (int64_t)(now - prev);
+			if (spin_gap(t, now))
+				break;
+		}
 		prev = now;
 		pause = now - t0 > (uint64_t)US(2) && !here;
 		if ((int64_t)(now - t0) - yield_cost > (int64_t)lim)
@@ -1113,9 +1116,11 @@ again:
 	more = (flags & MSG_WAITALL) ||
 	       (unlikely(atomic_load_explicit(&s->flags, memory_order_relaxed) & S_LOWAT) && !nb &&
 		got < atomic_load(&s->lowat));
-	if (got && !more && (!nb || !c->et_regs) &&
+	/* Nothing can be behind the ring but the end of the stream: who waits level-triggered is told of it, and who waits
+	 * edge-triggered as well unless he was told already (G13) */
+	if (got && !more && (!nb || !c->et_regs || !atomic_load_explicit(&c->kevent, memory_order_relaxed)) &&
 	    (g & (WSD_GATE_OPEN | WSD_GATE_ON_RING)) == (WSD_GATE_OPEN | WSD_GATE_ON_RING))
-		goto done;	/* nothing can be behind the ring; who waits level-triggered is told of what comes */
+		goto done;
 	if (got && unlikely(atomic_load(&s->C) != at_c))
 		goto done;	/* another reader was at TCP meanwhile (G12) */
 	if ((g & (WSD_GATE_OPEN | WSD_GATE_ON_RING)) == WSD_GATE_OPEN) {
@@ -1139,6 +1144,10 @@ again:
 				goto done;
 			return fail(EAGAIN);
 		}
+		/* something came while the kernel was asked: no reason to close the gate */
+		g = atomic_load_explicit(&c->rx->gate, memory_order_relaxed);
+		if ((g & WSD_GATE_OPEN) && WSD_GATE_HEAD(g) != (uint32_t)atomic_load(&s->taken) && rounds++ < 4)
+			goto again;
 	} else if (!got && (g & WSD_GATE_OPEN) && !slept) {
 		if (rx_spin(t, c, fd, &kern))
 			goto again;

@@ -81,7 +81,8 @@ struct thr {
 	_Atomic uint32_t sig_eintr;	/* ... one installed without SA_RESTART */
 	uint32_t rand;
 	/* crowding (G25) */
-	uint64_t crowded_until, crowd_len, crowd_last, rt_when;
+	uint32_t alone;			/* times it gave way to nobody */
+	uint64_t polite_until, crowded_until, crowd_len, crowd_last, rt_when;
 	long last_nivcsw;
 	int rt_pol;
 	/* copy fix-up and signal masks (fault.c, sig.c) */
@@ -232,6 +233,8 @@ static inline void lock_drop(_Atomic uint32_t *l)
 #define S_LEFT		0x2000u		/* ... to an image that does not run under us, and is no holder any more */
 #define USER_MANY	0xffffffffu
 
+enum cork { CORK_UNKNOWN, CORK_OFF, CORK_WANTED, CORK_ON };
+
 struct side {
 	/* receiving: Y */
 	_Alignas(64) _Atomic uint64_t C;	/* bytes the program has taken from TCP */
@@ -259,6 +262,7 @@ struct side {
 	_Atomic uint32_t nodelay_set;		/* TCP_NODELAY calls of the program, twice, and the last one's value */
 	_Atomic uint32_t nodelay_push;		/* odd: switched on for a moment by push_nagled; tx_lock */
 	_Atomic uint64_t drain_at;		/* when waiting for TCP to drain last failed */
+	_Atomic uint32_t cork;			/* enum cork: TCP_CORK here and in the kernel (options.c) */
 	/* both */
 	_Atomic uint32_t nonblock;
 	_Atomic uint32_t why;			/* enum wsd_reason for flags NO_OPEN, NO_PUT */
@@ -285,6 +289,7 @@ struct ledger {
 	int64_t c;		/* ticks */
 	uint64_t last;
 	uint32_t broke;
+	uint32_t more;			/* connections that it pays for, beyond the first */
 	bool go;
 };
 
@@ -463,7 +468,7 @@ ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
 bool tx_before_tcp(struct conn *c, int fd);		/* G22: false: errno says why not */
 void tx_after_tcp(struct conn *c, int fd, ssize_t r);
-void tx_begin_tcp(struct conn *c);			/* G3: before a kernel send of any kind */
+void tx_begin_tcp(struct conn *c, int fd);		/* G3: before a kernel send of any kind */
 void tx_end_tcp(struct conn *c, ssize_t r);
 void rx_begin_tcp(struct conn *c);			/* before a kernel receive that is not ours to shape */
 void rx_end_tcp(struct conn *c, ssize_t r);
@@ -479,6 +484,8 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel);
 
 /* ---- options that the ring does not reproduce (options.c): G14.4 ---- */
 void opt_before_set(struct conn *c, int level, int name);	/* setsockopt is about to be called */
+int opt_cork(struct conn *c, int fd, int v);			/* setsockopt(TCP_CORK) */
+void opt_cork_give(struct conn *c, int fd);			/* the kernel is to know what was kept back */
 bool opt_may_offer(struct conn *c, int fd);			/* false: it stays on TCP */
 void opt_ring_control(struct conn *c, int fd, struct msghdr *m, size_t room);	/* recvmsg moved ring bytes */
 
@@ -499,7 +506,7 @@ int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 /* ---- ledger and crowding ---- */
 #define US(x)		tsc_us(x)
 #define EARN_WAIT	US(8)
-#define EARN_MSG	US(2)
+#define EARN_MSG	US(5)
 #define COST_OPEN	US(0.5)
 #define LED_CAP		US(2000)
 #define LED_FIRST	US(400)
@@ -515,7 +522,11 @@ void led_sleep(struct ledger *l, int idle);
 void spin_done(struct ledger *l, int64_t ticks, bool hit, int n_open);
 uint64_t spin_limit(struct ledger *l, int n_open);
 bool spin_ok(struct thr *t, struct ledger *l, uint64_t now);
+#define SPIN_GAP_US	100
+int64_t spin_cost(uint64_t t0, uint64_t prev, int64_t away);
 bool spin_gap(struct thr *t, uint64_t now);
+void spin_gap_set(struct thr *t, uint64_t now);
+bool spin_give_way(struct thr *t, int64_t *cost);
 int spin_yield(struct thr *t, int64_t *cost);
 
 /* ---- copies that survive bad pointers (fault.c): G28 ---- */

@@ -51,7 +51,7 @@ static void thr_setup(struct thr *t, uint32_t tid)
 	t->in_handler = 0;
 	t->sig_any = t->sig_eintr = 0;
 	t->rand = (uint32_t)(cfg.shake_seed * 2654435761u) ^ tid * 40503u;
-	t->crowded_until = t->crowd_len = t->crowd_last = t->rt_when = 0;
+	t->polite_until = t->crowded_until = t->crowd_len = t->crowd_last = t->rt_when = 0;
 	t->rt_pol = -1;
 	t->mask_shadow = 0;
 	atomic_store(&t->nest, 0);

@@ -60,8 +60,10 @@ static inline void note_cpu(struct conn *c)
 		atomic_store_explicit(&c->tx->wcpu, cpu, memory_order_relaxed);
 }
 
-void tx_begin_tcp(struct conn *c)
+void tx_begin_tcp(struct conn *c, int fd)
 {
+	if (unlikely(atomic_load_explicit(&c->s->cork, memory_order_relaxed) == CORK_WANTED))
+		opt_cork_give(c, fd);
 	cnt_add(&c->s->in_send, 1);
 	if (conn_att(c)) {
 		note_cpu(c);
@@ -151,7 +153,7 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 	ssize_t r;
 	int e;
 
-	tx_begin_tcp(c);
+	tx_begin_tcp(c, fd);
 	conn_pin(c);
 	p.in_kernel = true;
 	cs_leave(t);
@@ -585,7 +587,7 @@ static ssize_t send_plain(struct thr *t, struct conn *c, int fd, struct vec *v, 
 
 	if (!nb || v->n != 1 || !__libc_single_threaded)
 		return kernel_send(t, c, fd, v, v->len, flags);
-	tx_begin_tcp(c);
+	tx_begin_tcp(c, fd);
 	r = real.send(fd, (const char *)v->iov->iov_base + v->off, v->len, flags);
 	e = errno;
 	tx_end_tcp(c, r);
@@ -676,7 +678,7 @@ static ssize_t kernel_sendfile(struct thr *t, struct conn *c, int fd, int in, of
 
 	if (!tx_before_tcp(c, fd))
 		return -1;
-	tx_begin_tcp(c);
+	tx_begin_tcp(c, fd);
 	conn_pin(c);
 	p.in_kernel = true;
 	cs_leave(t);
@@ -706,7 +708,9 @@ ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, s
 		return kernel_sendfile(t, c, fd, in, off, n);
 	if (unlikely(cfg.shake) && shake_hit(t))
 		return kernel_sendfile(t, c, fd, in, off, n);
-	if (fstat(in, &st) < 0 || !S_ISREG(st.st_mode))
+	/* for little the file itself is asked at once: what cannot be read at a position says so */
+	st.st_size = 0;
+	if (n > PUT_PIECE && (fstat(in, &st) < 0 || !S_ISREG(st.st_mode)))
 		return kernel_sendfile(t, c, fd, in, off, n);
 	if (off) {
 		if (!fault_copy(&from, off, sizeof(from)) || from < 0)

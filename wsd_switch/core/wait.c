@@ -122,12 +122,13 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 	/* a wait for output or for strangers as well cannot be left to the rings */
 	if (!l || !spin_ok(t, l, t0))
 		return false;
+	n_open = (n_open + 3) / 4;
 	lim = spin_limit(l, (int)n_open);
 	if (on_ring)
 		asked = t0;
 	for (;;) {
 		if (hit(w)) {
-			spin_done(l, (int64_t)(tsc_now() - t0) - cost, true, (int)n_open);
+			spin_done(l, spin_cost(t0, prev, cost), true, (int)n_open);
 			return true;
 		}
 		now = tsc_now();
@@ -158,8 +159,11 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 			_mm_pause();
 		}
 		now = tsc_now();
-		if (now - prev > (uint64_t)US(100) && spin_gap(t, now))
-			break;
+		if (now - prev > (uint64_t)US(SPIN_GAP_US)) {
+			cost += (int64_t)(now - prev);
+			if (spin_gap(t, now))
+				break;
+		}
 		prev = now;
 		if ((int64_t)(now - t0) - cost > (int64_t)lim)
 			break;

@@ -200,7 +200,7 @@ static UNUSED void expect_str(int fd, size_t max, const char *want)
 
 /* ---- hooks ---- */
 
-static UNUSED unsigned n_recv, n_send, n_quickack, n_yield;
+static UNUSED unsigned n_recv, n_send, n_quickack, n_yield, n_cork;
 static UNUSED size_t first_recv_len;
 static UNUSED int recv_flags;
 static UNUSED void (*in_recv)(void), (*in_pread)(void), (*in_yield)(void);
@@ -263,6 +263,8 @@ static UNUSED int hook_setsockopt(int fd, int level, int name, const void *v, so
 	}
 	if (level == IPPROTO_TCP && name == TCP_QUICKACK)
 		n_quickack++;
+	if (level == IPPROTO_TCP && name == TCP_CORK)
+		n_cork++;
 	return libc_calls.setsockopt(fd, level, name, v, l);
 }
 

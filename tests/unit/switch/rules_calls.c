@@ -482,6 +482,80 @@ Test(gate, G14_options_found_when_the_offer_is_due)
 	cr_assert_not(opt_may_offer(cb, b), "O_ASYNC");
 }
 
+/* ---- TCP_CORK, which the kernel hears of when it matters ---- */
+
+static void cork(int v)
+{
+	cr_assert_eq(setsockopt(a, IPPROTO_TCP, TCP_CORK, &v, sizeof(v)), 0);
+}
+
+static int corked(void)
+{
+	int v = -1;
+	socklen_t l = sizeof(v);
+
+	cr_assert_eq(real.getsockopt(a, IPPROTO_TCP, TCP_CORK, &v, &l), 0);
+	return v;
+}
+
+Test(gate, G2_a_cork_is_kept_back_while_the_ring_is_used)
+{
+	int v = -1;
+	socklen_t l = sizeof(v);
+
+	hooks();
+	cork(1);
+	cr_assert_eq(corked(), 1, "what the kernel has is not known: it is told");
+	cork(0);
+	cr_assert_eq(n_cork, 2);
+	open_gate(ab);
+	cork(1);
+	put_str(a, "ring");
+	cork(0);
+	cr_assert_eq(n_cork, 2);
+	expect_str(b, 100, "ring");
+	cork(1);
+	cr_assert_eq(corked(), 0);
+	cr_assert_eq(getsockopt(a, IPPROTO_TCP, TCP_CORK, &v, &l), 0);
+	cr_assert_eq(v, 1, "the program does not see what it set");
+	cork(0);
+	cr_assert_eq(corked(), 0);
+}
+
+Test(gate, G2_a_cork_is_there_before_the_first_byte_that_goes_by_tcp)
+{
+	int q = 0;
+
+	hooks();
+	cork(1);
+	cork(0);
+	open_gate(ab);
+	cork(1);
+	put_str(a, "ring");
+	cr_assert_eq(corked(), 0);
+	tcp_str(a, "held");
+	cr_assert_eq(corked(), 1);
+	cr_assert_eq(real.ioctl(a, SIOCOUTQNSD, &q), 0);
+	cr_assert_eq(q, 4, "sent, in spite of the cork");
+	cork(0);
+	cr_assert_eq(corked(), 0);
+	expect_str(b, 4, "ring");
+	wait_inq(b, 4);
+	expect_str(b, 100, "held");
+}
+
+Test(gate, G22_nothing_is_kept_back_while_others_may_hold_the_socket)
+{
+	hooks();
+	cork(1);
+	cork(0);
+	atomic_fetch_or(&ca->s->flags, S_FOREIGN);
+	cork(1);
+	cr_assert_eq(corked(), 1);
+	cork(0);
+	cr_assert_eq(corked(), 0);
+}
+
 /* ---- sets and numbers that come and go ---- */
 
 /* a set is closed while the connection's lock is busy: what stays of its registrations is not the next set's */

@@ -36,7 +36,7 @@ Test(gate, G2_not_on_a_ring_that_is_not_empty)
 Test(gate, G2_not_while_somebody_is_in_a_kernel_send)
 {
 	open_gate(ab);
-	tx_begin_tcp(ca);
+	tx_begin_tcp(ca, a);
 	cr_assert_eq(send(a, "x", 1, MSG_DONTWAIT), 1);
 	cr_assert_eq(atomic_load(&ca->s->put), 0, "a segment began beside a kernel send");
 	tx_end_tcp(ca, 0);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rules_crowd.c - what waiting may cost, and how a set waits on a crowded machine: G24, G25 (ends.h)
+ */
+#include "tests/unit/switch/ends.h"
+
+TestSuite(gate, .init = ends_make, .timeout = 30);
+
+/* ---- G24 ---- */
+
+Test(gate, G24_many_connections_need_more_to_begin)
+{
+	struct ledger l = { .last = 1, .more = 50 };
+
+	cr_assert_not(led_may(&l, 1 + (uint64_t)(16 * US(500)), false), "not enough to open fifty gates");
+	l.last = 1;
+	cr_assert(led_may(&l, 1 + (uint64_t)(16 * US(600)), false));
+	l = (struct ledger){ .last = 1, .more = 1u << 31 };
+	(void)led_may(&l, 1 + (uint64_t)US(1e9), false);
+	cr_assert_leq(l.c, LED_CAP, "time alone must not fill it");
+	cr_assert(l.go, "so many that it never begins");
+}
+
+Test(gate, G24_time_that_others_ran_is_not_paid_for)
+{
+	uint64_t now = tsc_now();
+	int64_t c;
+
+	c = spin_cost(now - (uint64_t)US(3000), now - (uint64_t)US(2990), 0);
+	cr_assert_leq(c, US(11), "a preemption was charged: %ld ticks", (long)c);
+	c = spin_cost(now - (uint64_t)US(30), now, 0);
+	cr_assert_geq(c, US(29));
+	cr_assert_leq(spin_cost(now - (uint64_t)US(30), now, US(25)), c - US(24));
+}
+
+/* ---- G25: giving way ---- */
+
+static void long_nap(void)
+{
+	struct timespec ts = { 0, 2000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+Test(gate, G25_who_yields_to_nobody_stops_yielding)
+{
+	struct thr *t = thr_get();
+	int64_t cost = 0;
+	int i;
+
+	t->alone = 0;
+	t->polite_until = tsc_now() + (uint64_t)US(60e6);
+	for (i = 0; i < 1000000 && t->polite_until; i++)	/* others may be here for a while */
+		(void)spin_give_way(t, &cost);
+	cr_assert_eq(t->polite_until, 0);
+	cr_assert_geq(i, 10);
+}
+
+Test(gate, G25_a_long_yield_ends_the_spin_and_is_not_paid_for)
+{
+	struct thr *t = thr_get();
+	int64_t cost = 0;
+
+	hooks();
+	in_yield = long_nap;
+	cr_assert_not(spin_give_way(t, &cost));
+	cr_assert_geq(cost, US(1900));
+	cr_assert_gt(t->crowded_until, tsc_now() - (uint64_t)US(500), "crowded");
+}
+
+/* ---- G25: dozing ---- */
+
+static struct { unsigned n, open; long ns; int error; void (*f)(void); } naps;
+
+static int nap(int ep, struct epoll_event *ev, int max, const struct timespec *to, const sigset_t *mask)
+{
+	naps.n++;
+	naps.open += is_open(ab);
+	if (naps.n == 1)
+		naps.ns = to->tv_nsec;
+	if (naps.error) {
+		errno = naps.error;
+		return -1;
+	}
+	run(&naps.f);
+	return libc_calls.epoll_pwait2(ep, ev, max, to, mask);
+}
+
+/* two pairs in one set, the last one's gate open, and the machine crowded */
+static int crowded_set(int members)
+{
+	int fds[4] = { a, b, -1, -1 }, ep = epoll_create1(0), i;
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	cr_assert_geq(ep, 0);
+	ends_make();
+	fds[2] = a;
+	fds[3] = b;
+	for (i = 0; i < 4; i++) {
+		nonblock(fds[i]);
+		ev.data.fd = fds[i];
+		if (i >= 4 - members)
+			cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, fds[i], &ev), 0);
+	}
+	rx_ledger(cb)->c = LED_CAP;
+	rx_ledger(cb)->go = true;
+	tcp_str(a, "x");
+	wait_inq(b, 1);
+	expect_str(b, 10, "x");
+	cr_assert(is_open(ab));
+	thr_get()->crowded_until = tsc_now() + (uint64_t)US(60e6);
+	hooks();
+	real.epoll_pwait2 = nap;
+	return ep;
+}
+
+static void put_ring(void)
+{
+	put_str(a, "ring");
+}
+
+Test(gate, G25_a_busy_set_dozes_with_its_gates_open)
+{
+	struct epoll_event ev;
+	int ep = crowded_set(4);
+
+	naps.f = put_ring;
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 20000), 1);
+	cr_assert_eq(ev.data.fd, b);
+	cr_assert_eq(naps.n, 1);
+	cr_assert_eq(naps.open, 1, "asleep, with the gate closed");
+	cr_assert_leq(naps.ns, 100000, "nobody wakes it, so it must be short");
+	expect_str(b, 100, "ring");
+	cr_assert(on_ring(ab));
+}
+
+Test(gate, G25_it_sleeps_after_a_few_dozes_that_found_nothing)
+{
+	struct epoll_event ev;
+	int ep = crowded_set(4);
+
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 50), 0);
+	cr_assert_geq(naps.open, 1);
+	cr_assert_leq(naps.open, 4);
+	cr_assert_not(is_open(ab), "it never slept (G15)");
+}
+
+Test(gate, G25_a_doze_does_not_outlast_the_wait)
+{
+	struct epoll_event ev;
+	struct timespec ts = { 0, 3000 };
+	int ep = crowded_set(4);
+
+	cr_assert_eq(epoll_pwait2(ep, &ev, 1, &ts, NULL), 0);
+	cr_assert_geq(naps.n, 1);
+	cr_assert_leq(naps.ns, 3000);
+}
+
+Test(gate, G25_few_connections_do_not_doze)
+{
+	struct epoll_event ev;
+	int ep = crowded_set(2);
+
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
+	cr_assert_eq(naps.open, 0);
+}
+
+Test(gate, G25_where_the_kernel_refuses_short_waits_there_is_no_dozing)
+{
+	struct epoll_event ev;
+	int ep = crowded_set(4);
+
+	naps.error = EPERM;
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0, "errno %d", errno);
+	cr_assert_eq(naps.n, 1, "tried again");
+	cr_assert_not(is_open(ab));
+}
