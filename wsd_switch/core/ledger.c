@@ -13,6 +13,7 @@
 
 #define BROKE_MAX	5
 #define MORE_MAX	64
+#define FEE_TCP		US(0.15)
 #define POLITE_US	20000
 #define ALONE_MAX	16	/* yields to nobody until it is alone */
 #define YIELD_LONG_US	200
@@ -41,7 +42,7 @@ void led_add(struct ledger *l, int64_t x)
 	if (l->c > LED_CAP)
 		l->c = LED_CAP;
 	if (x > 0) {
-		if (l->c >= LED_FIRST)
+		if (l->c >= LED_FIRST + more(l))	/* more than time alone gives */
 			l->broke = 0;
 		return;
 	}
@@ -51,14 +52,26 @@ void led_add(struct ledger *l, int64_t x)
 		l->c = -LED_NEED - more(l);
 }
 
+/* what time and TCP's messages fill, at most */
+static int64_t most(const struct ledger *l)
+{
+	return LED_REFILL + more(l);
+}
+
+/* Each message that comes by TCP pays a little, some hundredth of what it costs, towards finding out whether the ring would be better:
+ * a busy waiter finds out sooner than time alone would have it. */
+void led_tcp(struct ledger *l)
+{
+	if (!l->go && l->c < most(l))
+		l->c += FEE_TCP;
+}
+
 static void led_fill(struct ledger *l, uint64_t now)
 {
-	int64_t most = LED_REFILL + more(l);
-
-	if (l->c < most && now > l->last) {
+	if (l->c < most(l) && now > l->last) {
 		l->c += (int64_t)((now - l->last) >> (4 + l->broke));
-		if (l->c > most)
-			l->c = most;
+		if (l->c > most(l))
+			l->c = most(l);
 	}
 	l->last = now;
 }
@@ -69,14 +82,20 @@ bool led_may(struct ledger *l, uint64_t now, bool peer_awake)
 	if (l->go)
 		return true;
 	led_fill(l, now);
+	l->began = l->c;
 	return l->go = l->c >= (peer_awake ? LED_LOW : LED_NEED + more(l));
 }
 
-/* going to sleep; idle: open gates that brought nothing */
+/* Going to sleep; idle: open gates that brought nothing. Who spent what time alone had filled is slowed down like the bankrupt: or a
+ * sparse caller would waste a sixteenth of all time. */
 void led_sleep(struct ledger *l, int idle)
 {
+	bool probed = l->go && l->began < LED_FIRST + more(l);
+
 	l->go = false;
 	led_add(l, -COST_OPEN * (1 + idle));
+	if (probed && l->c >= 0 && l->c < l->began && l->broke < BROKE_MAX)
+		l->broke++;
 }
 
 bool spin_ok(struct thr *t, struct ledger *l, uint64_t now)
@@ -96,11 +115,10 @@ uint64_t spin_limit(struct ledger *l, int n_open)
 	return (uint64_t)(m < LED_LOW ? LED_LOW : m);
 }
 
-void spin_done(struct ledger *l, int64_t ticks, bool hit, int n_open)
+/* earned: what the sleep that it saved would have cost; 0: it saved none */
+void spin_done(struct ledger *l, int64_t ticks, int64_t earned)
 {
-	if (ticks < 0)
-		ticks = 0;
-	led_add(l, hit ? EARN_WAIT + GATE_WORTH * n_open - ticks : -ticks);
+	led_add(l, earned - (ticks < 0 ? 0 : ticks));
 }
 
 /* What a spin has cost so far, `away` of it not being ours to pay. The last look was at prev: a longer gap is time in which somebody

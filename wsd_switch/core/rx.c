@@ -583,7 +583,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_acquire);
 
 			if (WSD_GATE_HEAD(g) != taken) {
-				spin_done(l, 0, true, 0);
+				spin_done(l, 0, EARN_WAIT);
 				return true;
 			}
 			if (unlikely(!(g & WSD_GATE_OPEN)))
@@ -608,7 +608,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_acquire);
 
 			if (WSD_GATE_HEAD(g) != taken) {
-				spin_done(l, spin_cost(t0, prev, yield_cost), true, 0);
+				spin_done(l, spin_cost(t0, prev, yield_cost), EARN_WAIT);
 				return true;
 			}
 			if (unlikely(!(g & WSD_GATE_OPEN)))
@@ -623,7 +623,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			int r = spin_yield(t, &yield_cost);
 
 			if (WSD_GATE_HEAD(atomic_load_explicit(&c->rx->gate, memory_order_acquire)) != taken) {
-				spin_done(l, spin_cost(t0, prev, yield_cost), true, 0);
+				spin_done(l, spin_cost(t0, prev, yield_cost), EARN_WAIT);
 				return true;
 			}
 			if (r || ++yields >= 2)
@@ -655,7 +655,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			}
 		}
 	}
-	spin_done(l, (int64_t)(tsc_now() - t0) - yield_cost, false, 0);
+	spin_done(l, (int64_t)(tsc_now() - t0) - yield_cost, 0);
 	return false;
 }
 
@@ -1192,6 +1192,7 @@ again:
 		cnt_add64(&s->C, (uint64_t)r);
 	cnt_add(&s->sleepers, -1u);
 	if (r > 0) {
+		led_tcp(rx_ledger(c));
 		got += (size_t)r;
 		c->ack_due = true;
 		c->asked = 0;

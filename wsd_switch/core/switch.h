@@ -287,6 +287,7 @@ bool side_lent(struct side *s);			/* a process outside the family uses it, too *
 /* ---- ledger (ledger.c): G24, G25 ---- */
 struct ledger {
 	int64_t c;		/* ticks */
+	int64_t began;		/* c when it last began to open */
 	uint64_t last;
 	uint32_t broke;
 	uint32_t more;			/* connections that it pays for, beyond the first */
@@ -506,6 +507,7 @@ int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 /* ---- ledger and crowding ---- */
 #define US(x)		tsc_us(x)
 #define EARN_WAIT	US(8)
+#define EARN_BURST	US(2)
 #define EARN_MSG	US(5)
 #define COST_OPEN	US(0.5)
 #define LED_CAP		US(2000)
@@ -517,9 +519,10 @@ int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 
 void led_init(struct ledger *l);
 void led_add(struct ledger *l, int64_t x);
+void led_tcp(struct ledger *l);
 bool led_may(struct ledger *l, uint64_t now, bool peer_awake);
 void led_sleep(struct ledger *l, int idle);
-void spin_done(struct ledger *l, int64_t ticks, bool hit, int n_open);
+void spin_done(struct ledger *l, int64_t ticks, int64_t earned);
 uint64_t spin_limit(struct ledger *l, int n_open);
 bool spin_ok(struct thr *t, struct ledger *l, uint64_t now);
 #define SPIN_GAP_US	100

@@ -128,7 +128,7 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 		asked = t0;
 	for (;;) {
 		if (hit(w)) {
-			spin_done(l, spin_cost(t0, prev, cost), true, (int)n_open);
+			spin_done(l, spin_cost(t0, prev, cost), EARN_WAIT);
 			return true;
 		}
 		now = tsc_now();
@@ -168,7 +168,7 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 		if ((int64_t)(now - t0) - cost > (int64_t)lim)
 			break;
 	}
-	spin_done(l, (int64_t)(tsc_now() - t0) - cost, false, 0);
+	spin_done(l, (int64_t)(tsc_now() - t0) - cost, 0);
 	return false;
 }
 

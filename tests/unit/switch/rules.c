@@ -948,10 +948,10 @@ Test(gate, G24_ring_reads_and_short_waits_earn)
 	expect_str(b, 1, "x");
 	cr_assert_geq(cb->led.c, EARN_MSG);
 	c = cb->led.c;
-	spin_done(&cb->led, US(1), true, 0);
+	spin_done(&cb->led, US(1), EARN_WAIT);
 	cr_assert_gt(cb->led.c, c, "a wait that the ring ended");
 	c = cb->led.c;
-	spin_done(&cb->led, US(1), false, 0);
+	spin_done(&cb->led, US(1), 0);
 	cr_assert_lt(cb->led.c, c, "a fruitless one");
 	c = cb->led.c;
 	cb->led.go = true;

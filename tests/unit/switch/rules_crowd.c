@@ -33,6 +33,36 @@ Test(gate, G24_time_that_others_ran_is_not_paid_for)
 	cr_assert_leq(spin_cost(now - (uint64_t)US(30), now, US(25)), c - US(24));
 }
 
+/* a message each millisecond, and nothing found by waiting for it: one probe in some tens of them, not a sixteenth of all time */
+Test(gate, G24_a_sparse_caller_soon_stops_probing)
+{
+	struct ledger l = { .c = LED_FIRST, .last = 1 };
+	uint64_t now = 1;
+	unsigned i, n = 0;
+
+	for (i = 0; i < 1000; i++) {
+		now += (uint64_t)US(1000);
+		if (!led_may(&l, now, false))
+			continue;
+		n++;
+		spin_done(&l, US(40), 0);
+		led_sleep(&l, 1);
+	}
+	cr_assert_leq(n, 80, "%u probes in a second", n);
+	cr_assert_geq(n, 10, "it must notice when things change");
+}
+
+Test(gate, G24_what_time_filled_is_not_taken_for_earned)
+{
+	struct ledger l = { .last = 1, .more = 50, .broke = 3 };
+
+	(void)led_may(&l, 1 + (uint64_t)US(1e9), false);
+	led_add(&l, EARN_MSG);
+	cr_assert_eq(l.broke, 3);
+	led_add(&l, US(1000));
+	cr_assert_eq(l.broke, 0);
+}
+
 /* ---- G25: giving way ---- */
 
 static void long_nap(void)
