@@ -32,12 +32,6 @@
 			 EPOLLWRBAND | EPOLLMSG)
 #define HASH		256u
 #define SETS_PER_CHUNK	64u
-#define BURST_GAP_US	20	/* a wait of so long ends a burst */
-#define DOZE_US		50	/* the kernel's timer slack comes on top */
-#define DOZE_COST	US(4)
-#define DOZE_WORTH	3	/* messages of a burst that make dozing better than a sleep */
-#define DOZE_EVERY_US	10000	/* how often it is tried where there was no burst */
-#define DOZE_MAX	4	/* in a row that found nothing; then it sleeps */
 
 struct reg {
 	struct eset *set;
@@ -78,9 +72,7 @@ struct eset {
 	uint32_t round, rot;
 	_Atomic uint64_t asked;
 	struct ledger led;
-	_Atomic uint32_t burst, since;	/* events between two long waits: mean, times 4; so far */
-	_Atomic uint32_t dozes;		/* in a row, with nothing found after them */
-	_Atomic uint64_t doze_next;	/* ticks: when to try it again */
+	struct doze doze;
 };
 
 static struct eset *_Atomic *set_tab;
@@ -878,9 +870,7 @@ static int look(struct eset *s, struct epoll_event *ev, int n, int max, unsigned
 			ev[n++].data = r->data;
 		}
 	}
-	if (n)
-		atomic_store_explicit(&s->since, atomic_load_explicit(&s->since, memory_order_relaxed) + (uint32_t)n,
-				      memory_order_relaxed);
+	doze_found(&s->doze, (uint32_t)n);
 	return n;
 }
 
@@ -1077,39 +1067,9 @@ static bool mask_would_deliver(const sigset_t *mask)
 	return false;
 }
 
-static uint32_t get(_Atomic uint32_t *p)
+static uint32_t n_open_of(struct eset *s)
 {
-	return atomic_load_explicit(p, memory_order_relaxed);
-}
-
-static void set(_Atomic uint32_t *p, uint32_t v)
-{
-	atomic_store_explicit(p, v, memory_order_relaxed);
-}
-
-/* a wait of so long: what came before it was a burst, and the next one will be alike */
-static void long_wait(struct eset *s, uint64_t ticks)
-{
-	uint32_t b = get(&s->burst), n = get(&s->since);
-
-	if (ticks < (uint64_t)US(BURST_GAP_US) || !n)
-		return;
-	set(&s->burst, b - b / 4 + n);
-	set(&s->since, 0);
-}
-
-/* gates whose next message would find them closed after a sleep */
-static int at_stake(struct eset *s)
-{
-	uint32_t b = get(&s->burst) / 4, n = get(&s->n_open);
-
-	return (int)(b < n ? b : n);
-}
-
-/* What a wait ended awake has saved: of many connections TCP tells several with one wake-up. */
-static int64_t earned(struct eset *s)
-{
-	return at_stake(s) >= DOZE_WORTH ? EARN_BURST : EARN_WAIT;
+	return atomic_load_explicit(&s->n_open, memory_order_relaxed);
 }
 
 /* G18, G24: look, spin, and say whether to sleep. Returns events, -1 to sleep. */
@@ -1157,7 +1117,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 	if (zero || !n_open || mask || !spin_ok(t, l, t0))
 		return -1;
 	me = tsc_cpu1();
-	lim = spin_limit(l, at_stake(s));
+	lim = spin_limit(l, doze_at_stake(&s->doze, n_open));
 	for (;;) {
 		struct reg *r;
 
@@ -1166,8 +1126,8 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 			return -1;
 		seen = 0;
 		if (any_hit(s, &seen)) {
-			spin_done(l, spin_cost(t0, prev, cost), earned(s));
-			long_wait(s, tsc_now() - t0);
+			spin_done(l, spin_cost(t0, prev, cost), doze_earned(&s->doze, n_open));
+			doze_waited(&s->doze, tsc_now() - t0);
 			if (!lock_try_long(&s->lock, thr_tid(t)))
 				return -1;
 			s->round++;
@@ -1220,7 +1180,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 				n = reported(s, ev, n, true);
 			lock_drop(&s->lock);
 			if (n) {
-				spin_done(l, (int64_t)(now - t0) - cost, earned(s));
+				spin_done(l, (int64_t)(now - t0) - cost, doze_earned(&s->doze, n_open));
 				return n;
 			}
 		}
@@ -1229,35 +1189,10 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 	return -1;
 }
 
-/*
- * Dozing (G25): where there is no CPU for spinning, or spinning found nothing, a set with much traffic still loses by a sleep: that
- * closes all its gates, and each peer then pays a send by TCP, each connection an opening. So it waits in the kernel for some tens of
- * microseconds with its gates open, which to its peers is being awake, and finds many messages at once. Only while they come in
- * bursts: a single message would wait longer than TCP takes to wake us.
- */
 static bool may_doze(struct thr *t, struct eset *s, const sigset_t *mask)
 {
-	uint64_t now;
-
-	if (mask || !s->led.go || cfg.spin_us <= 0 || get(&s->dozes) >= DOZE_MAX || get(&s->n_att) < DOZE_WORTH ||
-	    !get(&s->n_open) || !pwait2_ok())
-		return false;
-	if (get(&s->burst) / 4 >= DOZE_WORTH)
-		return true;
-	/* one message a sleep is all that comes while the gates are closed: try, now and then */
-	now = tsc_now();
-	if (now >= t->crowded_until || now < atomic_load_explicit(&s->doze_next, memory_order_relaxed))
-		return false;
-	atomic_store_explicit(&s->doze_next, now + (uint64_t)US(DOZE_EVERY_US), memory_order_relaxed);
-	set(&s->burst, 4 * DOZE_WORTH);
-	return true;
-}
-
-static void note_doze(struct eset *s)
-{
-	set(&s->dozes, get(&s->dozes) + 1);
-	led_add(&s->led, -DOZE_COST);
-	long_wait(s, (uint64_t)US(BURST_GAP_US));
+	return !mask && pwait2_ok() &&
+	       doze_may(t, &s->doze, &s->led, atomic_load_explicit(&s->n_att, memory_order_relaxed), n_open_of(s));
 }
 
 int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
@@ -1272,6 +1207,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 	bool doze = false;
 	int n, idle, rounds = 0, backoff_ms = 1, e, tries;
 	const struct timespec *use = to;
+	struct worth_sample m;
 
 	/* the kernel says EINVAL, EFAULT */
 	if (!s || max <= 0 || !ev || !fault_copy(ev, ev, sizeof(*ev))) {
@@ -1321,7 +1257,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 		if (atomic_load(&s->n_open)) {
 			n = awake(t, s, epfd, ev, max, zero, mask);
 			if (n > 0)
-				set(&s->dozes, 0);
+				doze_over(&s->doze, false);
 			if (n >= 0)
 				return n;
 		}
@@ -1350,10 +1286,10 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 		}
 		doze = may_doze(t, s, mask);
 		if (doze) {
-			note_doze(s);
+			doze_begin(&s->doze, &s->led);
 		} else {
 			/* sleep: counted in first, then every gate closed, then looked at once more (G15) */
-			set(&s->dozes, 0);
+			doze_over(&s->doze, true);
 			atomic_fetch_add(&s->sleepers, 1);
 			a.in = true;
 		}
@@ -1377,7 +1313,6 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			if (any)
 				tcp_first = true;	/* somebody else keeps taking it: look again soon */
 			led_sleep(&s->led, idle);
-			long_wait(s, (uint64_t)US(BURST_GAP_US));
 		}
 		use = to;
 		if (tcp_first || unflushed) {
@@ -1388,15 +1323,16 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 				use = &cut;
 			backoff_ms = backoff_ms * 2 < 50 ? backoff_ms * 2 : 50;
 		} else if (doze) {
-			cut.tv_sec = 0;
-			cut.tv_nsec = DOZE_US * 1000l;
+			cut = doze_time;
 			if (!to || ts_left(&end) > cut.tv_nsec)
 				use = &cut;
 		}
+		worth_begin(&m, &t->n_slept);
 		cs_leave(t);
 		n = kernel_wait(s, epfd, ev, max, use, mask);
 		e = errno;
 		cs_enter();
+		worth_slept(&m);
 		if (!doze) {
 			a.in = false;
 			atomic_fetch_sub(&s->sleepers, 1);

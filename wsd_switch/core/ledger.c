@@ -12,6 +12,7 @@
 #include "wsd_switch/core/switch.h"
 
 #define BROKE_MAX	5
+#define PATIENT		3	/* bankruptcies after which only a full spin is tried */
 #define MORE_MAX	64
 #define FEE_TCP		US(0.15)
 #define POLITE_US	20000
@@ -83,7 +84,7 @@ bool led_may(struct ledger *l, uint64_t now, bool peer_awake)
 		return true;
 	led_fill(l, now);
 	l->began = l->c;
-	return l->go = l->c >= (peer_awake ? LED_LOW : LED_NEED + more(l));
+	return l->go = l->c >= (peer_awake && l->broke < PATIENT ? LED_LOW : LED_NEED + more(l));
 }
 
 /* Going to sleep; idle: open gates that brought nothing. Who spent what time alone had filled is slowed down like the bankrupt: or a

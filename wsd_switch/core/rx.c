@@ -583,7 +583,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_acquire);
 
 			if (WSD_GATE_HEAD(g) != taken) {
-				spin_done(l, 0, EARN_WAIT);
+				spin_done(l, 0, worth_wait());
 				return true;
 			}
 			if (unlikely(!(g & WSD_GATE_OPEN)))
@@ -608,7 +608,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			uint64_t g = atomic_load_explicit(&c->rx->gate, memory_order_acquire);
 
 			if (WSD_GATE_HEAD(g) != taken) {
-				spin_done(l, spin_cost(t0, prev, yield_cost), EARN_WAIT);
+				spin_done(l, spin_cost(t0, prev, yield_cost), worth_wait());
 				return true;
 			}
 			if (unlikely(!(g & WSD_GATE_OPEN)))
@@ -623,7 +623,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			int r = spin_yield(t, &yield_cost);
 
 			if (WSD_GATE_HEAD(atomic_load_explicit(&c->rx->gate, memory_order_acquire)) != taken) {
-				spin_done(l, spin_cost(t0, prev, yield_cost), EARN_WAIT);
+				spin_done(l, spin_cost(t0, prev, yield_cost), worth_wait());
 				return true;
 			}
 			if (r || ++yields >= 2)
@@ -1011,6 +1011,7 @@ ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 	size_t got = 0, n;
 	uint64_t g, taken = 0, at_c = 0;
 	struct bounded bound = { 0 };
+	struct worth_sample m;
 	int e, rounds = 0;
 	ssize_t r;
 
@@ -1186,8 +1187,12 @@ again:
 	if (!nb && !got && slept)
 		led_sleep(&c->led, WSD_GATE_HEAD(g) == c->used);
 	atomic_store_explicit(&c->kevent, 0, memory_order_relaxed);
+	m.on = false;
+	if (!nb && !got)
+		worth_begin(&m, &t->n_slept);
 	r = kernel_recv(t, c, fd, v, v->len, (flags & ~MSG_PEEK) | (got && !more ? MSG_DONTWAIT : 0));
 	e = errno;
+	worth_slept(&m);
 	if (r > 0)
 		cnt_add64(&s->C, (uint64_t)r);
 	cnt_add(&s->sleepers, -1u);

@@ -71,6 +71,13 @@ void log_write(int level, const char *fmt, ...) __attribute__((format(printf, 2,
 #define log_warn(...)	log_write(1, __VA_ARGS__)
 #define log_debug(...)	do { if (unlikely(cfg.log_level >= 2)) log_write(2, __VA_ARGS__); } while (0)
 
+/* ---- how messages come to who waits for many connections (doze.c) ---- */
+struct doze {
+	_Atomic uint32_t burst, since;	/* events between two long waits: mean, times 4; so far */
+	_Atomic uint32_t row;		/* dozes in a row that found nothing */
+	_Atomic uint64_t next;		/* ticks: when to try one again where there are no bursts */
+};
+
 /* ---- threads (thr.c) ---- */
 struct thr {
 	_Atomic uint32_t tid;		/* 0: slot free */
@@ -82,6 +89,8 @@ struct thr {
 	uint32_t rand;
 	/* crowding (G25) */
 	uint32_t alone;			/* times it gave way to nobody */
+	struct doze polls;		/* of poll and select; sets have their own */
+	uint32_t n_slept, n_sent;	/* to be measured now and then (worth.c) */
 	uint64_t polite_until, crowded_until, crowd_len, crowd_last, rt_when;
 	long last_nivcsw;
 	int rt_pol;
@@ -506,7 +515,7 @@ int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 
 /* ---- ledger and crowding ---- */
 #define US(x)		tsc_us(x)
-#define EARN_WAIT	US(8)
+#define EARN_WAIT	US(8)	/* at least */
 #define EARN_BURST	US(2)
 #define EARN_MSG	US(5)
 #define COST_OPEN	US(0.5)
@@ -516,6 +525,26 @@ int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 #define LED_LOW		US(8)
 #define LED_REFILL	US(80)
 #define ASK_GAP		US(20)
+
+/* what a sleep costs here (worth.c); around a call that may sleep, or a send that may have to wake */
+struct worth_sample {
+	uint64_t wall, cpu;
+	bool on;
+};
+void worth_begin(struct worth_sample *m, uint32_t *count);
+void worth_slept(struct worth_sample *m);
+void worth_sent(struct worth_sample *m);
+int64_t worth_wait(void);		/* ticks that a wait ended awake has saved */
+
+#define DOZE_WORTH	3	/* messages of a burst that make dozing better than a sleep */
+extern const struct timespec doze_time;
+void doze_found(struct doze *d, uint32_t n);		/* n events */
+void doze_waited(struct doze *d, uint64_t ticks);
+int doze_at_stake(struct doze *d, uint32_t n_open);	/* gates whose next message would find them closed after a sleep */
+int64_t doze_earned(struct doze *d, uint32_t n_open);	/* ticks that a wait ended awake has saved */
+bool doze_may(struct thr *t, struct doze *d, const struct ledger *l, uint32_t n_att, uint32_t n_open);
+void doze_begin(struct doze *d, struct ledger *l);
+void doze_over(struct doze *d, bool slept);
 
 void led_init(struct ledger *l);
 void led_add(struct ledger *l, int64_t x);

@@ -37,6 +37,7 @@
 #define DRAIN_EVERY_US	20000
 #define DRAIN_NEAR	(256 << 10)	/* bytes that may be gone within a nap */
 #define ACK_BULK	32768
+#define WAKE_MAX	4096	/* more, and copying costs, not waking */
 #define NAGLE_MAX	65536	/* more than a segment is not held back by Nagle's algorithm */
 #define PAGE		4096u
 
@@ -148,6 +149,7 @@ void tx_after_tcp(struct conn *c, int fd, ssize_t r)
 static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct vec *v, size_t max, int flags)
 {
 	struct pinned p __attribute__((cleanup(pinned_end))) = { c, false };
+	struct worth_sample m1;
 	struct iovec tmp[64];
 	struct msghdr m = { 0 };
 	ssize_t r;
@@ -156,6 +158,9 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 	tx_begin_tcp(c, fd);
 	conn_pin(c);
 	p.in_kernel = true;
+	m1.on = false;
+	if (conn_att(c) && max <= WAKE_MAX && !(atomic_load_explicit(&c->tx->gate, memory_order_relaxed) & WSD_GATE_OPEN))
+		worth_begin(&m1, &t->n_sent);		/* the peer sleeps */
 	cs_leave(t);
 	if (v->n <= 1 || v->iov->iov_len - v->off >= max) {
 		size_t k = v->n ? v->iov->iov_len - v->off : 0;
@@ -188,6 +193,7 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 		r = real.sendmsg(fd, &m, flags);
 	}
 	e = errno;
+	worth_sent(&m1);
 	p.in_kernel = false;
 	cs_enter();
 	tx_end_tcp(c, r);

@@ -122,13 +122,13 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 	/* a wait for output or for strangers as well cannot be left to the rings */
 	if (!l || !spin_ok(t, l, t0))
 		return false;
-	n_open = (n_open + 3) / 4;
-	lim = spin_limit(l, (int)n_open);
+	lim = spin_limit(l, doze_at_stake(&t->polls, n_open));
 	if (on_ring)
 		asked = t0;
 	for (;;) {
 		if (hit(w)) {
-			spin_done(l, spin_cost(t0, prev, cost), EARN_WAIT);
+			spin_done(l, spin_cost(t0, prev, cost), doze_earned(&t->polls, n_open));
+			doze_waited(&t->polls, tsc_now() - t0);
 			return true;
 		}
 		now = tsc_now();
@@ -136,7 +136,7 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 			asked = now;
 			*ret_kernel = ask_now(t, ask, arg);
 			if (*ret_kernel > 0) {
-				led_add(l, -((int64_t)(now - t0) - cost));
+				spin_done(l, (int64_t)(now - t0) - cost, doze_earned(&t->polls, n_open));
 				return false;
 			}
 		}
@@ -170,6 +170,29 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 	}
 	spin_done(l, (int64_t)(tsc_now() - t0) - cost, 0);
 	return false;
+}
+
+/* with the gates open for a little longer? The first one's ledger pays. */
+static bool doze(struct thr *t, struct items *w)
+{
+	struct ledger *l = NULL;
+	uint32_t i, n_open = 0;
+
+	if (w->n_att < DOZE_WORTH || w->n_att > ON_STACK)
+		return false;
+	for (i = 0; i < w->n; i++) {
+		struct conn *c = w->v[i].c;
+
+		if (!w->v[i].in || !conn_att(c) || !(atomic_load(&c->rx->gate) & WSD_GATE_OPEN))
+			continue;
+		n_open++;
+		if (!l)
+			l = rx_ledger(c);
+	}
+	if (!l || !doze_may(t, &t->polls, l, w->n_att, n_open))
+		return false;
+	doze_begin(&t->polls, l);
+	return true;
 }
 
 /* counted in, then closed (G15); true: something is readable. *ret_behind: a ring behind TCP bytes. */
@@ -243,6 +266,13 @@ static struct timespec left_of(const struct timespec *end)
 	return r;
 }
 
+static bool later(const struct timespec *end, const struct timespec *span)
+{
+	struct timespec rest = left_of(end);
+
+	return rest.tv_sec > 0 || rest.tv_nsec > span->tv_nsec;
+}
+
 /*
  * The common course of poll and select. ask() makes the kernel's call with the time given; it is called once, or in
  * pieces while a ring waits behind TCP bytes. Returns what ask() returned, *ret_ring: add the rings.
@@ -252,10 +282,12 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 {
 	struct timespec end = { 0, 0 }, cut, rest;
 	const struct timespec *use;
+	struct worth_sample m;
 	int r = 0, e, ms = 1;
 	bool behind = false;
 
 	*ret_ring = hit(w);
+	doze_over(&t->polls, false);
 	if (to && !is_zero(to))
 		deadline(&end, to);
 	if (!*ret_ring && !is_zero(to) && !mask)
@@ -270,7 +302,10 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 	for (;;) {
 		if (*ret_ring || is_zero(to)) {
 			use = &zero_ts;
+		} else if (!mask && (!to || later(&end, &doze_time)) && doze(t, w)) {
+			use = &doze_time;
 		} else {
+			doze_over(&t->polls, true);
 			*ret_ring = close_items(w, &behind);
 			use = *ret_ring ? &zero_ts : to;
 			if (to && !*ret_ring) {
@@ -285,13 +320,15 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 				ms = ms * 2 < 50 ? ms * 2 : 50;
 			}
 		}
+		worth_begin(&m, &t->n_slept);
 		cs_leave(t);
 		r = ask(arg, use);
 		e = errno;
 		cs_enter();
+		worth_slept(&m);
 		uncount(w);
 		errno = e;
-		if (r == 0 && use == &cut) {
+		if (r == 0 && (use == &cut || use == &doze_time)) {
 			*ret_ring = hit(w);
 			continue;
 		}
@@ -367,6 +404,7 @@ int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *
 			continue;
 		if (!q->revents)
 			r++;
+		doze_found(&t->polls, 1);
 		q->revents |= q->events & RD_BITS;
 	}
 	return r;
@@ -460,6 +498,7 @@ int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const 
 		if (bit(rs, it->fd) || !(rx_readable(it->c, &h) || atomic_load(&it->c->s->kept_err)))
 			continue;
 		((unsigned long *)rs)[it->fd / 64] |= 1ul << (it->fd % 64);
+		doze_found(&t->polls, 1);
 		r++;
 	}
 	return r;
