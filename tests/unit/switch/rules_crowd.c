@@ -63,7 +63,16 @@ Test(gate, G24_what_time_filled_is_not_taken_for_earned)
 	cr_assert_eq(l.broke, 0);
 }
 
-/* ---- G25: giving way ---- */
+Test(gate, G24_the_bankrupt_try_a_whole_spin_or_none)
+{
+	struct ledger l = { .c = LED_LOW, .last = 1 };
+
+	cr_assert(led_may(&l, 1, true), "the peer is awake: both must try together");
+	l = (struct ledger){ .c = LED_NEED - 1, .last = 1, .broke = 4 };
+	cr_assert_not(led_may(&l, 1, true), "short spins had failed before");
+	l.c = LED_NEED;
+	cr_assert(led_may(&l, 1, true));
+}
 
 static void long_nap(void)
 {
@@ -71,6 +80,48 @@ static void long_nap(void)
 
 	nanosleep(&ts, NULL);
 }
+
+Test(gate, G24_what_a_sleep_costs_is_measured)
+{
+	struct worth_sample m;
+	uint32_t n = 0, i;
+	unsigned measured = 0;
+
+	cr_assert_eq(worth_wait(), EARN_WAIT, "nothing is known yet");
+	for (i = 0; i < 4 + 64; i++) {
+		worth_begin(&m, &n);
+		if (m.on) {
+			measured++;
+			m.cpu -= 30000;		/* as if it had cost 30 us of CPU time */
+			long_nap();
+		}
+		worth_slept(&m);
+	}
+	cr_assert_geq(measured, 4);
+	cr_assert_leq(measured, 4 + 3, "measuring costs as well");
+	cr_assert_eq(worth_wait(), EARN_WAIT, "of sends nothing is known");
+	n = 0;
+	worth_begin(&m, &n);
+	m.cpu -= 10000;
+	worth_sent(&m);
+	cr_assert_gt(worth_wait(), US(20), "%ld ticks", (long)worth_wait());	/* a mean, to which the making of the ends added */
+	cr_assert_leq(worth_wait(), US(60 + 60) - EARN_MSG);
+	for (i = 0; i < 1000; i++) {
+		n = 0;
+		worth_begin(&m, &n);
+		m.cpu -= 1000000000;
+		worth_sent(&m);
+	}
+	cr_assert_leq(worth_wait(), US(60 + 60) - EARN_MSG, "one preempted sample must not make spinning free");
+	for (i = 0; i < 1000; i++) {
+		n = 0;
+		worth_begin(&m, &n);
+		worth_slept(&m);	/* it did not sleep: no sample */
+	}
+	cr_assert_gt(worth_wait(), US(20));
+}
+
+/* ---- G25: giving way ---- */
 
 Test(gate, G25_who_yields_to_nobody_stops_yielding)
 {
@@ -204,4 +255,45 @@ Test(gate, G25_where_the_kernel_refuses_short_waits_there_is_no_dozing)
 	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0, "errno %d", errno);
 	cr_assert_eq(naps.n, 1, "tried again");
 	cr_assert_not(is_open(ab));
+}
+
+/* ---- poll and select do the same ---- */
+
+static int poll_nap(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	naps.n++;
+	naps.open += is_open(ab);
+	if (naps.n == 1)
+		naps.ns = to ? to->tv_nsec : -1;
+	run(&naps.f);
+	return libc_calls.ppoll(p, n, to, mask);
+}
+
+Test(gate, G25_poll_of_many_dozes_and_then_sleeps)
+{
+	struct pollfd p[4] = { { a, POLLIN, 0 }, { b, POLLIN, 0 } };
+
+	ends_make();
+	p[2] = (struct pollfd){ a, POLLIN, 0 };
+	p[3] = (struct pollfd){ b, POLLIN, 0 };
+	tcp_str(a, "x");
+	wait_inq(b, 1);
+	cb->led.c = LED_CAP;
+	cb->led.go = true;
+	expect_str(b, 10, "x");
+	cr_assert(is_open(ab));
+	thr_get()->crowded_until = tsc_now() + (uint64_t)US(60e6);
+	hooks();
+	real.ppoll = poll_nap;
+	naps.f = put_ring;
+	cr_assert_eq(poll(p, 4, 20000), 1);
+	cr_assert_eq(p[3].revents, POLLIN);
+	cr_assert_eq(naps.open, naps.n, "asleep with a closed gate before there was a need");
+	cr_assert(naps.ns > 0 && naps.ns <= 100000, "%ld", naps.ns);
+	expect_str(b, 100, "ring");
+	naps.n = naps.open = 0;
+	cr_assert_eq(poll(p, 4, 50), 0);
+	cr_assert_geq(naps.open, 1);
+	cr_assert_leq(naps.open, 4);
+	cr_assert_not(is_open(ab), "it never slept (G15)");
 }
