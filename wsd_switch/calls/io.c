@@ -143,6 +143,8 @@ WSD_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const st
 		r = -1;
 		if (tx_before_tcp(k.c, fd)) {
 			tx_begin_tcp(k.c, fd);
+			if (unlikely(flags & MSG_MORE))
+				opt_cork_more(k.c);
 			r = CALL_OUTSIDE(&k, real.sendto(fd, buf, n, flags, addr, len));
 			tx_end_tcp(k.c, r);
 			tx_after_tcp(k.c, fd, r);
@@ -337,6 +339,8 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 		if (!tx_before_tcp(k->c, fd))
 			return -1;
 		tx_begin_tcp(k->c, fd);
+		if (unlikely(flags & MSG_MORE))
+			opt_cork_more(k->c);
 		r = CALL_OUTSIDE(k, real.sendmsg(fd, m, flags));
 		tx_end_tcp(k->c, r);
 		tx_after_tcp(k->c, fd, r);
@@ -601,6 +605,8 @@ WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, si
 		r = -1;
 		if (tx_before_tcp(k.c, out)) {
 			tx_begin_tcp(k.c, out);
+			if (flags & SPLICE_F_MORE)
+				opt_cork_more(k.c);
 			r = CALL_OUTSIDE(&k, real.splice(in, in_off, out, out_off, n, flags));
 			tx_end_tcp(k.c, r);
 			tx_after_tcp(k.c, out, r);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sock.c - making, naming and configuring sockets */
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -222,7 +223,7 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 	opt_before_set(k.c, level, name);
 	if (val && len >= sizeof(v) && !fault_copy(&v, val, sizeof(v))) {
 		v = 0;
-	} else if (level == IPPROTO_TCP && name == TCP_CORK && val && len >= sizeof(v)) {
+	} else if (level == IPPROTO_TCP && name == TCP_CORK && val && len >= sizeof(v) && len <= INT_MAX) {
 		r = opt_cork(k.c, fd, v);
 		call_end(&k);
 		return r;

@@ -9,11 +9,15 @@
  *
  * A burst is what came between two long waits; threads that wait on one set race for the counts, which costs accuracy only.
  */
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 #include "wsd_switch/core/switch.h"
 
 #define BURST_GAP_US	20	/* a wait of so long ends a burst */
 #define DOZE_COST	US(4)
 #define DOZE_EVERY_US	10000	/* how often it is tried where there was no burst */
+#define SLACK_MAX_NS	200000
 #define DOZE_MAX	4	/* in a row that found nothing; then it sleeps */
 
 const struct timespec doze_time = { 0, 50000 };		/* the kernel's timer slack comes on top */
@@ -56,15 +60,24 @@ int64_t doze_earned(struct doze *d, uint32_t n_open)
 	return doze_at_stake(d, n_open) >= DOZE_WORTH ? EARN_BURST : worth_wait();
 }
 
+/* A thread that asked for coarse timers would doze for as long as that. */
+static bool slack_ok(struct thr *t)
+{
+	if (!t->slack)
+		t->slack = real.syscall(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0) > SLACK_MAX_NS ? 2 : 1;
+	return t->slack == 1;
+}
+
 bool doze_may(struct thr *t, struct doze *d, const struct ledger *l, uint32_t n_att, uint32_t n_open)
 {
 	uint64_t now;
 
-	if (!l->go || cfg.spin_us <= 0 || get(&d->row) >= DOZE_MAX || n_att < DOZE_WORTH || !n_open)
+	if (!l->go || l->c < DOZE_COST || cfg.spin_us <= 0 || t->dozes >= DOZE_MAX || n_att < DOZE_WORTH || !n_open ||
+	    !slack_ok(t))
 		return false;
 	if (get(&d->burst) / 4 >= DOZE_WORTH)
 		return true;
-	/* on a crowded machine the CPU time of the sleep counts more than the delay, and the ledger says when it ends */
+	/* on a crowded machine the CPU time of the sleep counts more than the delay; the ledger says when it does not pay */
 	now = tsc_now();
 	if (now >= t->crowded_until)
 		return false;
@@ -77,17 +90,17 @@ bool doze_may(struct thr *t, struct doze *d, const struct ledger *l, uint32_t n_
 	return true;
 }
 
-void doze_begin(struct doze *d, struct ledger *l)
+void doze_begin(struct thr *t, struct doze *d, struct ledger *l)
 {
-	set(&d->row, get(&d->row) + 1);
+	t->dozes++;
 	led_add(l, -DOZE_COST);
 	doze_waited(d, (uint64_t)US(BURST_GAP_US));
 }
 
 /* something was found, or it sleeps now */
-void doze_over(struct doze *d, bool slept)
+void doze_over(struct thr *t, struct doze *d, bool slept)
 {
-	set(&d->row, 0);
+	t->dozes = 0;
 	if (slept)
 		doze_waited(d, (uint64_t)US(BURST_GAP_US));
 }

@@ -13,6 +13,7 @@
  * Changes of mirror and list are made under set->lock, which is tried with a bound. Not got: the connection goes to TCP for
  * good and the kernel's own set is exact for it. The walk takes no lock.
  */
+#include <limits.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -55,6 +56,7 @@ struct reg {
 struct eset {
 	_Atomic uint32_t lock;
 	_Atomic uint32_t sleepers;
+	_Atomic uint32_t dozers;	/* in the kernel as well, but with the gates open (doze.c) */
 	_Atomic uint32_t n_open;
 	uint32_t cap;
 	struct reg *_Atomic *_Atomic open;
@@ -122,7 +124,7 @@ static bool set_unused(const struct eset *s)
 {
 	unsigned h;
 
-	if (atomic_load(&s->n_fd) || atomic_load(&s->sleepers) || atomic_load(&s->lock))
+	if (atomic_load(&s->n_fd) || atomic_load(&s->sleepers) || atomic_load(&s->dozers) || atomic_load(&s->lock))
 		return false;
 	for (h = 0; h < HASH; h++)
 		if (s->by_fd[h])
@@ -695,7 +697,7 @@ int eset_ctl(struct thr *t, int epfd, int op, int fd, struct epoll_event *ev)
 			if (r->want)
 				cover(s, r, c);
 			/* the mirror first, then the look: a sleeper came with what it had (G19) */
-			if (atomic_load(&s->sleepers) && r->dirty) {
+			if ((atomic_load(&s->sleepers) || atomic_load(&s->dozers)) && r->dirty) {
 				lock_drop(&c->s->open_lock);
 				flush(s, t);
 				lock_drop(&s->lock);
@@ -960,17 +962,15 @@ static bool pwait2_ok(void)
 static int kernel_wait(struct eset *s, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
 		       const sigset_t *mask)
 {
-	int r, e = errno;
+	int r, ms, e = errno;
 
 	if (to && to->tv_sec == 0 && to->tv_nsec == 0 && !mask)
 		return real.epoll_wait(epfd, ev, max, 0);
 	if (!to)
 		return mask ? real.epoll_pwait(epfd, ev, max, -1, mask) : real.epoll_wait(epfd, ev, max, -1);
-	if (to->tv_nsec % 1000000 == 0 && to->tv_sec < 2000000) {
-		int ms = (int)(to->tv_sec * 1000 + to->tv_nsec / 1000000);
-
+	ms = to->tv_sec < 2000000 ? (int)(to->tv_sec * 1000 + (to->tv_nsec + 999999) / 1000000) : INT_MAX;
+	if (to->tv_nsec % 1000000 == 0 && to->tv_sec < 2000000)
 		return mask ? real.epoll_pwait(epfd, ev, max, ms, mask) : real.epoll_wait(epfd, ev, max, ms);
-	}
 	if (pwait2_ok()) {
 		r = real.epoll_pwait2(epfd, ev, max, to, mask);
 		if (r >= 0 || (errno != ENOSYS && errno != EPERM))
@@ -978,18 +978,25 @@ static int kernel_wait(struct eset *s, int epfd, struct epoll_event *ev, int max
 		atomic_store(&no_pwait2, true);
 		errno = e;
 	}
-	return real.epoll_pwait(epfd, ev, max, (int)(to->tv_sec * 1000 + (to->tv_nsec + 999999) / 1000000), mask);
+	return real.epoll_pwait(epfd, ev, max, ms, mask);
 }
 
+/* counted in at a set as one who is, or will be, in the kernel's wait; a cancellation counts it out */
 struct asleep {
-	struct eset *s;
-	bool in;
+	_Atomic uint32_t *in;
 };
+
+static void asleep_begin(struct asleep *a, _Atomic uint32_t *count)
+{
+	a->in = count;
+	atomic_fetch_add(count, 1);
+}
 
 static void asleep_end(struct asleep *a)
 {
 	if (a->in)
-		atomic_fetch_sub(&a->s->sleepers, 1);
+		atomic_fetch_sub(a->in, 1);
+	a->in = NULL;
 }
 
 /* entries that are closed and empty leave the list (G15) */
@@ -1072,9 +1079,9 @@ static uint32_t n_open_of(struct eset *s)
 	return atomic_load_explicit(&s->n_open, memory_order_relaxed);
 }
 
-/* G18, G24: look, spin, and say whether to sleep. Returns events, -1 to sleep. */
+/* G18, G24: look, spin, and say whether to sleep; at `until`, in ticks, at the latest. Returns events, -1 to sleep. */
 static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev, int max, bool zero,
-		 const sigset_t *mask)
+		 const sigset_t *mask, uint64_t until)
 {
 	uint64_t t0 = tsc_now(), now, prev = t0, lim;
 	struct ledger *l = &s->led;
@@ -1144,20 +1151,20 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 		    atomic_load_explicit(&r->c->rx->wcpu, memory_order_relaxed) == me) {
 			int y = spin_yield(t, &cost);
 
+			prev = tsc_now();
 			if (any_hit(s, &seen))
 				continue;
 			if (y || ++yields >= 2)
 				break;
-			prev = tsc_now();
 			me = tsc_cpu1();
 		} else if (prev < t->polite_until) {
 			bool ok = spin_give_way(t, &cost);
 
+			prev = tsc_now();
 			if (any_hit(s, &seen))
 				continue;
 			if (!ok)
 				break;
-			prev = tsc_now();
 			me = tsc_cpu1();
 		} else {
 			_mm_pause();
@@ -1168,7 +1175,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 			spin_gap_set(t, now);
 		}
 		prev = now;
-		if ((int64_t)(now - t0) - cost > (int64_t)lim)
+		if ((int64_t)(now - t0) - cost > (int64_t)lim || now >= until)
 			break;
 		if (now - atomic_load_explicit(&s->asked, memory_order_relaxed) > (uint64_t)US(seen & SEEN_RING ? 5 : 2)) {
 			atomic_store_explicit(&s->asked, now, memory_order_relaxed);
@@ -1180,7 +1187,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 				n = reported(s, ev, n, true);
 			lock_drop(&s->lock);
 			if (n) {
-				spin_done(l, (int64_t)(now - t0) - cost, doze_earned(&s->doze, n_open));
+				spin_done(l, (int64_t)(now - t0) - cost, n > 0 ? worth_sleep() : 0);
 				return n;
 			}
 		}
@@ -1199,7 +1206,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 	      const sigset_t *mask)
 {
 	struct eset *s = set_of(epfd);
-	struct asleep a __attribute__((cleanup(asleep_end))) = { s, false };
+	struct asleep a __attribute__((cleanup(asleep_end))) = { NULL };
 	struct timespec end = { 0, 0 }, cut, rest;
 	unsigned loops = 0;
 	bool zero = to && to->tv_sec == 0 && to->tv_nsec == 0, tcp_first, locked, unflushed;
@@ -1207,6 +1214,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 	bool doze = false;
 	int n, idle, rounds = 0, backoff_ms = 1, e, tries;
 	const struct timespec *use = to;
+	uint64_t until = UINT64_MAX;
 	struct worth_sample m;
 
 	/* the kernel says EINVAL, EFAULT */
@@ -1221,6 +1229,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 		lock_drop(&s->lock);
 	}
 	if (to && !zero) {
+		until = spin_until(to);
 		clock_gettime(CLOCK_MONOTONIC, &end);
 		end.tv_sec += to->tv_sec;
 		end.tv_nsec += to->tv_nsec;
@@ -1253,11 +1262,12 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			}
 			return n;
 		}
-		s->led.more = atomic_load_explicit(&s->n_att, memory_order_relaxed);
+		n = (int)atomic_load_explicit(&s->n_att, memory_order_relaxed);
+		s->led.more = n > 1 ? (uint32_t)n - 1 : 0;
 		if (atomic_load(&s->n_open)) {
-			n = awake(t, s, epfd, ev, max, zero, mask);
+			n = awake(t, s, epfd, ev, max, zero, mask, until);
 			if (n > 0)
-				doze_over(&s->doze, false);
+				doze_over(t, &s->doze, false);
 			if (n >= 0)
 				return n;
 		}
@@ -1286,12 +1296,12 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 		}
 		doze = may_doze(t, s, mask);
 		if (doze) {
-			doze_begin(&s->doze, &s->led);
+			doze_begin(t, &s->doze, &s->led);
+			asleep_begin(&a, &s->dozers);	/* so that changes reach the kernel at once (G19) */
 		} else {
 			/* sleep: counted in first, then every gate closed, then looked at once more (G15) */
-			doze_over(&s->doze, true);
-			atomic_fetch_add(&s->sleepers, 1);
-			a.in = true;
+			doze_over(t, &s->doze, true);
+			asleep_begin(&a, &s->sleepers);
 		}
 		unflushed = !flush_set(s, t);
 		tcp_first = false;
@@ -1299,8 +1309,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			bool any = close_all(s, &idle, &tcp_first);
 
 			if (any && ++rounds < 4) {
-				a.in = false;
-				atomic_fetch_sub(&s->sleepers, 1);
+				asleep_end(&a);
 				if (!lock_try_long(&s->lock, thr_tid(t)))
 					continue;
 				s->round++;
@@ -1315,28 +1324,27 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			led_sleep(&s->led, idle);
 		}
 		use = to;
-		if (tcp_first || unflushed) {
+		if (doze) {
+			cut = doze_time;
+			if (!to || ts_left(&end) > cut.tv_nsec)
+				use = &cut;
+		} else if (tcp_first || unflushed) {
 			/* a ring behind TCP bytes on their way: another reader may take what would wake us (G9) */
 			cut.tv_sec = 0;
 			cut.tv_nsec = backoff_ms * 1000000l;
 			if (!to || ts_left(&end) > cut.tv_nsec)
 				use = &cut;
 			backoff_ms = backoff_ms * 2 < 50 ? backoff_ms * 2 : 50;
-		} else if (doze) {
-			cut = doze_time;
-			if (!to || ts_left(&end) > cut.tv_nsec)
-				use = &cut;
 		}
-		worth_begin(&m, &t->n_slept);
+		m.on = false;
+		if (atomic_load_explicit(&s->n_att, memory_order_relaxed))	/* else there is nothing to weigh */
+			worth_begin(&m, &t->n_slept);
 		cs_leave(t);
 		n = kernel_wait(s, epfd, ev, max, use, mask);
 		e = errno;
 		cs_enter();
 		worth_slept(&m);
-		if (!doze) {
-			a.in = false;
-			atomic_fetch_sub(&s->sleepers, 1);
-		}
+		asleep_end(&a);
 		atomic_store_explicit(&s->asked, tsc_now(), memory_order_relaxed);
 		if (n > 0) {
 			int was = n;
@@ -1362,11 +1370,18 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 				continue;
 			}
 		}
-		clean(s, t);
-		if (n == 0 && use == &cut) {
+		if (!doze || n)
+			clean(s, t);
+		if (n == 0 && (use == &cut || doze)) {
 			rounds = 0;
 			if (!to || ts_left(&end) > 0)
 				continue;
+			/* the rings, of which no sleep has told */
+			if (doze && lock_try_long(&s->lock, thr_tid(t))) {
+				s->round++;
+				n = look(s, ev, 0, max, &seen);
+				lock_drop(&s->lock);
+			}
 		}
 		errno = e;
 		return n;
@@ -1521,6 +1536,7 @@ void eset_after_fork(void)
 
 		atomic_store(&s->lock, 0);
 		atomic_store(&s->sleepers, 0);
+		atomic_store(&s->dozers, 0);
 		if (atomic_load(&s->n_fd))
 			s->inherited = true;
 	}

@@ -28,8 +28,9 @@ static bool mark(struct conn *c)
 }
 
 /* true: bytes of the ring are unread */
-static bool to_other_image(struct conn *c)
+static bool to_other_image(struct conn *c, int fd)
 {
+	opt_cork_give(c, fd);
 	atomic_fetch_or(&c->s->flags, S_FOREIGN);
 	return leave(c, WSD_R_EXEC);
 }
@@ -82,7 +83,7 @@ void hand_on_fd(int fd, int over)
 	}
 	t = cs_enter();
 	c = conn_get(fd);
-	if (c && to_other_image(c)) {
+	if (c && to_other_image(c, fd)) {
 		if (c->own && !c->own_shared)	/* what lies in our own memory nobody else can have (carry.c) */
 			conn_reset(c, fd, "passed on with bytes unread from before exec");
 		else
@@ -145,7 +146,7 @@ void hand_on_vfork_dup(int fd, int nfd)
 	t = cs_enter();
 	c = conn_get(fd);
 	if (c)		/* the number may mean something else in the child: then it stays on TCP without need */
-		(void)to_other_image(c);
+		(void)to_other_image(c, fd);
 	cs_leave(t);
 	errno = e;
 }
@@ -167,7 +168,7 @@ static void exec_one(struct conn *c, int fd, bool image, struct carry *k, bool v
 		c->exec_foreign = false;	/* a child that may live */
 	else if (!(flags & S_FOREIGN))
 		c->exec_foreign = true;		/* if we come back from exec */
-	unread = to_other_image(c);
+	unread = to_other_image(c, fd);
 	if (!unread || (flags & (S_SHUT_RD | S_BROKEN)))
 		return;
 	if (!image && c->own && !c->own_shared) {

@@ -101,7 +101,9 @@ void led_sleep(struct ledger *l, int idle)
 
 bool spin_ok(struct thr *t, struct ledger *l, uint64_t now)
 {
-	return l->go && now >= t->crowded_until && cfg.spin_us > 0;
+	if (unlikely(t->crowded_until) && now >= t->crowded_until)
+		t->crowded_until = 0;
+	return l->go && !t->crowded_until && cfg.spin_us > 0;
 }
 
 /* what a sleep would cost grows with the gates it closes; so does the patience before it */
@@ -120,6 +122,12 @@ uint64_t spin_limit(struct ledger *l, int n_open)
 void spin_done(struct ledger *l, int64_t ticks, int64_t earned)
 {
 	led_add(l, earned - (ticks < 0 ? 0 : ticks));
+}
+
+uint64_t spin_until(const struct timespec *to)
+{
+	return to->tv_sec > 1000000 ? UINT64_MAX :
+	       tsc_now() + (uint64_t)US((double)to->tv_sec * 1e6 + (double)to->tv_nsec / 1e3);
 }
 
 /* What a spin has cost so far, `away` of it not being ours to pay. The last look was at prev: a longer gap is time in which somebody

@@ -84,12 +84,20 @@ int opt_cork(struct conn *c, int fd, int v)
 	while (keep && (old == CORK_OFF || old == CORK_WANTED))
 		if (atomic_compare_exchange_weak(&s->cork, &old, v ? CORK_WANTED : CORK_OFF))
 			return 0;
-	if (v)
-		atomic_store(&s->cork, CORK_ON);
+	/* before the call: who gives a cork meanwhile looks again after it */
+	atomic_store(&s->cork, v ? CORK_ON : CORK_OFF);
 	r = real.setsockopt(fd, IPPROTO_TCP, TCP_CORK, &v, sizeof(v));
-	if (!v)
-		atomic_store(&s->cork, r == 0 ? CORK_OFF : CORK_UNKNOWN);
+	if (r < 0 || (v && atomic_load(&s->cork) != CORK_ON))
+		atomic_store(&s->cork, CORK_UNKNOWN);		/* the kernel hears of the next one */
 	return r;
+}
+
+/* Switching a cork off also sends what MSG_MORE held back, though there is no cork. */
+void opt_cork_more(struct conn *c)
+{
+	uint32_t old = CORK_OFF;
+
+	atomic_compare_exchange_strong(&c->s->cork, &old, CORK_UNKNOWN);
 }
 
 void opt_cork_give(struct conn *c, int fd)

@@ -622,13 +622,13 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 		if (atomic_load_explicit(&c->rx->wcpu, memory_order_relaxed) == me) {
 			int r = spin_yield(t, &yield_cost);
 
+			prev = tsc_now();
 			if (WSD_GATE_HEAD(atomic_load_explicit(&c->rx->gate, memory_order_acquire)) != taken) {
 				spin_done(l, spin_cost(t0, prev, yield_cost), worth_wait());
 				return true;
 			}
 			if (r || ++yields >= 2)
 				break;
-			prev = tsc_now();
 			me = tsc_cpu1();
 		}
 		now = tsc_now();
@@ -650,7 +650,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel)
 			if (real.poll(&p, 1, 0) != 0) {
 				errno = e;
 				*ret_kernel = true;
-				led_add(l, -((int64_t)(now - t0) - yield_cost));
+				spin_done(l, (int64_t)(now - t0) - yield_cost, worth_sleep());
 				return false;
 			}
 		}
@@ -1170,6 +1170,9 @@ again:
 		cnt_add(&s->sleepers, -1u);
 		goto done;	/* another reader was at the ring meanwhile (G12), or an urgent byte is next: reads stop there */
 	}
+	m.on = false;
+	if (!nb && !got)
+		worth_begin(&m, &t->n_slept);	/* a system call now and then: before the look for signals */
 	if (!nb && !got && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed))) {
 		bool intr = atomic_load(&t->sig_eintr);
 
@@ -1187,9 +1190,6 @@ again:
 	if (!nb && !got && slept)
 		led_sleep(&c->led, WSD_GATE_HEAD(g) == c->used);
 	atomic_store_explicit(&c->kevent, 0, memory_order_relaxed);
-	m.on = false;
-	if (!nb && !got)
-		worth_begin(&m, &t->n_slept);
 	r = kernel_recv(t, c, fd, v, v->len, (flags & ~MSG_PEEK) | (got && !more ? MSG_DONTWAIT : 0));
 	e = errno;
 	worth_slept(&m);

@@ -74,7 +74,6 @@ void log_write(int level, const char *fmt, ...) __attribute__((format(printf, 2,
 /* ---- how messages come to who waits for many connections (doze.c) ---- */
 struct doze {
 	_Atomic uint32_t burst, since;	/* events between two long waits: mean, times 4; so far */
-	_Atomic uint32_t row;		/* dozes in a row that found nothing */
 	_Atomic uint64_t next;		/* ticks: when to try one again where there are no bursts */
 };
 
@@ -90,6 +89,8 @@ struct thr {
 	/* crowding (G25) */
 	uint32_t alone;			/* times it gave way to nobody */
 	struct doze polls;		/* of poll and select; sets have their own */
+	uint32_t dozes;			/* in a row that found nothing */
+	uint32_t slack;			/* the kernel's timer slack: 0 not asked yet, 1 short, 2 long */
 	uint32_t n_slept, n_sent;	/* to be measured now and then (worth.c) */
 	uint64_t polite_until, crowded_until, crowd_len, crowd_last, rt_when;
 	long last_nivcsw;
@@ -271,7 +272,6 @@ struct side {
 	_Atomic uint32_t nodelay_set;		/* TCP_NODELAY calls of the program, twice, and the last one's value */
 	_Atomic uint32_t nodelay_push;		/* odd: switched on for a moment by push_nagled; tx_lock */
 	_Atomic uint64_t drain_at;		/* when waiting for TCP to drain last failed */
-	_Atomic uint32_t cork;			/* enum cork: TCP_CORK here and in the kernel (options.c) */
 	/* both */
 	_Atomic uint32_t nonblock;
 	_Atomic uint32_t why;			/* enum wsd_reason for flags NO_OPEN, NO_PUT */
@@ -282,6 +282,7 @@ struct side {
 	uint32_t maker;			/* process that made it */
 	_Atomic uint32_t att_pid;	/* process that attached it, before any fork */
 	_Atomic uint32_t lent;		/* process outside the maker's family that joined it; USER_MANY */
+	_Atomic uint32_t cork;		/* enum cork: TCP_CORK here and in the kernel (options.c) */
 };
 
 struct side *side_new(void);
@@ -496,6 +497,7 @@ bool rx_spin(struct thr *t, struct conn *c, int fd, bool *ret_kernel);
 void opt_before_set(struct conn *c, int level, int name);	/* setsockopt is about to be called */
 int opt_cork(struct conn *c, int fd, int v);			/* setsockopt(TCP_CORK) */
 void opt_cork_give(struct conn *c, int fd);			/* the kernel is to know what was kept back */
+void opt_cork_more(struct conn *c);				/* the kernel holds bytes back for MSG_MORE */
 bool opt_may_offer(struct conn *c, int fd);			/* false: it stays on TCP */
 void opt_ring_control(struct conn *c, int fd, struct msghdr *m, size_t room);	/* recvmsg moved ring bytes */
 
@@ -533,8 +535,9 @@ struct worth_sample {
 };
 void worth_begin(struct worth_sample *m, uint32_t *count);
 void worth_slept(struct worth_sample *m);
-void worth_sent(struct worth_sample *m);
-int64_t worth_wait(void);		/* ticks that a wait ended awake has saved */
+void worth_sent(struct worth_sample *m, ssize_t r);
+int64_t worth_wait(void);		/* ticks that a wait which the ring ended awake has saved, at both ends */
+int64_t worth_sleep(void);		/* at this one alone */
 
 #define DOZE_WORTH	3	/* messages of a burst that make dozing better than a sleep */
 extern const struct timespec doze_time;
@@ -543,8 +546,8 @@ void doze_waited(struct doze *d, uint64_t ticks);
 int doze_at_stake(struct doze *d, uint32_t n_open);	/* gates whose next message would find them closed after a sleep */
 int64_t doze_earned(struct doze *d, uint32_t n_open);	/* ticks that a wait ended awake has saved */
 bool doze_may(struct thr *t, struct doze *d, const struct ledger *l, uint32_t n_att, uint32_t n_open);
-void doze_begin(struct doze *d, struct ledger *l);
-void doze_over(struct doze *d, bool slept);
+void doze_begin(struct thr *t, struct doze *d, struct ledger *l);
+void doze_over(struct thr *t, struct doze *d, bool slept);
 
 void led_init(struct ledger *l);
 void led_add(struct ledger *l, int64_t x);
@@ -555,6 +558,7 @@ void spin_done(struct ledger *l, int64_t ticks, int64_t earned);
 uint64_t spin_limit(struct ledger *l, int n_open);
 bool spin_ok(struct thr *t, struct ledger *l, uint64_t now);
 #define SPIN_GAP_US	100
+uint64_t spin_until(const struct timespec *to);	/* the end of a wait, in ticks */
 int64_t spin_cost(uint64_t t0, uint64_t prev, int64_t away);
 bool spin_gap(struct thr *t, uint64_t now);
 void spin_gap_set(struct thr *t, uint64_t now);

@@ -51,6 +51,10 @@ static void thr_setup(struct thr *t, uint32_t tid)
 	t->in_handler = 0;
 	t->sig_any = t->sig_eintr = 0;
 	t->rand = (uint32_t)(cfg.shake_seed * 2654435761u) ^ tid * 40503u;
+	t->alone = t->dozes = t->slack = t->n_slept = t->n_sent = 0;
+	atomic_store(&t->polls.burst, 0);
+	atomic_store(&t->polls.since, 0);
+	atomic_store(&t->polls.next, 0);
 	t->polite_until = t->crowded_until = t->crowd_len = t->crowd_last = t->rt_when = 0;
 	t->rt_pol = -1;
 	t->mask_shadow = 0;

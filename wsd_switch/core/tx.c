@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -158,6 +159,8 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 	tx_begin_tcp(c, fd);
 	conn_pin(c);
 	p.in_kernel = true;
+	if (unlikely(flags & MSG_MORE))
+		opt_cork_more(c);
 	m1.on = false;
 	if (conn_att(c) && max <= WAKE_MAX && !(atomic_load_explicit(&c->tx->gate, memory_order_relaxed) & WSD_GATE_OPEN))
 		worth_begin(&m1, &t->n_sent);		/* the peer sleeps */
@@ -193,7 +196,7 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 		r = real.sendmsg(fd, &m, flags);
 	}
 	e = errno;
-	worth_sent(&m1);
+	worth_sent(&m1, r);
 	p.in_kernel = false;
 	cs_enter();
 	tx_end_tcp(c, r);
@@ -313,7 +316,20 @@ struct source {
 	off_t pos;
 	size_t left;
 	bool eof;
+	bool unasked;		/* that it is a regular file is not known yet */
 };
+
+/* How a put of little from a file asks: what does not answer at once from memory, as a regular file mostly does, may be something
+ * that waits, or that the kernel's sendfile() refuses; it is looked at. true: it is a regular file. */
+static bool is_file(int fd)
+{
+	struct stat st;
+	int e = errno;
+	bool yes = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+
+	errno = e;
+	return yes;
+}
 
 /* n bytes to ring position pos; how many came, or -errno */
 static ssize_t source_fill(struct source *src, struct conn *c, uint32_t pos, size_t n)
@@ -327,6 +343,15 @@ static ssize_t source_fill(struct source *src, struct conn *c, uint32_t pos, siz
 	k = (size_t)c->mask + 1 - pos;
 	io[0] = (struct iovec){ c->txr + pos, k < n ? k : n };
 	io[1] = (struct iovec){ c->txr, n - io[0].iov_len };
+	if (src->unasked) {
+		ssize_t r = real.syscall(SYS_preadv2, src->in, io, io[1].iov_len ? 2 : 1, src->pos, 0, RWF_NOWAIT);
+
+		if (r > 0)
+			return r;
+		if (!is_file(src->in))
+			return -EINVAL;
+		src->unasked = false;
+	}
 	n = (size_t)preadv(src->in, io, io[1].iov_len ? 2 : 1, src->pos);
 	if ((ssize_t)n < 0)
 		return -errno;
@@ -714,9 +739,9 @@ ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, s
 		return kernel_sendfile(t, c, fd, in, off, n);
 	if (unlikely(cfg.shake) && shake_hit(t))
 		return kernel_sendfile(t, c, fd, in, off, n);
-	/* for little the file itself is asked at once: what cannot be read at a position says so */
 	st.st_size = 0;
-	if (n > PUT_PIECE && (fstat(in, &st) < 0 || !S_ISREG(st.st_mode)))
+	src.unasked = n <= PUT_PIECE;
+	if (!src.unasked && (fstat(in, &st) < 0 || !S_ISREG(st.st_mode)))
 		return kernel_sendfile(t, c, fd, in, off, n);
 	if (off) {
 		if (!fault_copy(&from, off, sizeof(from)) || from < 0)

@@ -85,6 +85,7 @@ static bool hit(const struct items *w)
 
 typedef int ask_fn(void *arg, const struct timespec *to);
 static const struct timespec zero_ts;
+static _Atomic bool no_ppoll;	/* a filter around the program refuses it */
 
 static int ask_now(struct thr *t, ask_fn *ask, void *arg)
 {
@@ -97,28 +98,41 @@ static int ask_now(struct thr *t, ask_fn *ask, void *arg)
 	return r;
 }
 
+/* the ledger of the first connection with an open gate, and how many there are; NULL: none */
+static struct ledger *payer(struct items *w, uint32_t *ret_open, bool *ret_on_ring)
+{
+	struct ledger *l = NULL;
+	uint32_t i;
+
+	*ret_open = 0;
+	*ret_on_ring = false;
+	for (i = 0; i < w->n; i++) {
+		struct conn *c = w->v[i].c;
+		uint64_t g;
+
+		if (!w->v[i].in || !conn_att(c) || !((g = atomic_load(&c->rx->gate)) & WSD_GATE_OPEN))
+			continue;
+		(*ret_open)++;
+		*ret_on_ring |= !!(g & WSD_GATE_ON_RING);
+		if (!l)
+			l = rx_ledger(c);
+	}
+	return l;
+}
+
 /* Wait awake for one of several rings; the first one's ledger pays (G24). While none of them runs the kernel is asked first and every
  * 2 us, else every 5. *ret_kernel: its answer, if it had one. */
-static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *ret_kernel)
+static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, uint64_t until, int *ret_kernel)
 {
 	uint64_t t0 = tsc_now(), now, prev = t0, lim, asked = 0;
-	struct ledger *l = NULL;
-	uint32_t i, n_open = 0, me = tsc_cpu1(), yields = 0;
+	struct ledger *l;
+	uint32_t i, n_open, me = tsc_cpu1(), yields = 0;
 	int64_t cost = 0;
 	bool on_ring = false;
 
 	if (w->n_att > ON_STACK)
 		return false;
-	for (i = 0; i < w->n; i++) {
-		struct conn *c = w->v[i].c;
-
-		if (!w->v[i].in || !conn_att(c) || !(atomic_load(&c->rx->gate) & WSD_GATE_OPEN))
-			continue;
-		n_open++;
-		on_ring |= !!(atomic_load(&c->rx->gate) & WSD_GATE_ON_RING);
-		if (!l)
-			l = rx_ledger(c);
-	}
+	l = payer(w, &n_open, &on_ring);
 	/* a wait for output or for strangers as well cannot be left to the rings */
 	if (!l || !spin_ok(t, l, t0))
 		return false;
@@ -136,7 +150,7 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 			asked = now;
 			*ret_kernel = ask_now(t, ask, arg);
 			if (*ret_kernel > 0) {
-				spin_done(l, (int64_t)(now - t0) - cost, doze_earned(&t->polls, n_open));
+				spin_done(l, (int64_t)(now - t0) - cost, worth_sleep());
 				return false;
 			}
 		}
@@ -149,11 +163,11 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 		if (i < w->n) {
 			int y = spin_yield(t, &cost);
 
+			prev = tsc_now();
 			if (hit(w))
 				continue;
 			if (y || ++yields >= 2)
 				break;
-			prev = tsc_now();
 			me = tsc_cpu1();
 		} else {
 			_mm_pause();
@@ -165,7 +179,7 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 				break;
 		}
 		prev = now;
-		if ((int64_t)(now - t0) - cost > (int64_t)lim)
+		if ((int64_t)(now - t0) - cost > (int64_t)lim || now >= until)
 			break;
 	}
 	spin_done(l, (int64_t)(tsc_now() - t0) - cost, 0);
@@ -175,23 +189,16 @@ static bool spin(struct thr *t, struct items *w, ask_fn *ask, void *arg, int *re
 /* with the gates open for a little longer? The first one's ledger pays. */
 static bool doze(struct thr *t, struct items *w)
 {
-	struct ledger *l = NULL;
-	uint32_t i, n_open = 0;
+	struct ledger *l;
+	uint32_t n_open;
+	bool on_ring;
 
-	if (w->n_att < DOZE_WORTH || w->n_att > ON_STACK)
+	if (w->n_att < DOZE_WORTH || w->n_att > ON_STACK || atomic_load_explicit(&no_ppoll, memory_order_relaxed))
 		return false;
-	for (i = 0; i < w->n; i++) {
-		struct conn *c = w->v[i].c;
-
-		if (!w->v[i].in || !conn_att(c) || !(atomic_load(&c->rx->gate) & WSD_GATE_OPEN))
-			continue;
-		n_open++;
-		if (!l)
-			l = rx_ledger(c);
-	}
+	l = payer(w, &n_open, &on_ring);
 	if (!l || !doze_may(t, &t->polls, l, w->n_att, n_open))
 		return false;
-	doze_begin(&t->polls, l);
+	doze_begin(t, &t->polls, l);
 	return true;
 }
 
@@ -287,25 +294,25 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 	bool behind = false;
 
 	*ret_ring = hit(w);
-	doze_over(&t->polls, false);
+	doze_over(t, &t->polls, false);
 	if (to && !is_zero(to))
 		deadline(&end, to);
 	if (!*ret_ring && !is_zero(to) && !mask)
-		*ret_ring = spin(t, w, ask, arg, &r);
+		*ret_ring = spin(t, w, ask, arg, to ? spin_until(to) : UINT64_MAX, &r);
 	if (r > 0)
 		return r;
-	if (!*ret_ring && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && !is_zero(to)) {
-		sig_call_begin(t);		/* a handler ran while we were awake in here (G26) */
-		errno = EINTR;
-		return -1;
-	}
 	for (;;) {
+		if (!*ret_ring && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && !is_zero(to)) {
+			sig_call_begin(t);		/* a handler ran while we were awake in here (G26) */
+			errno = EINTR;
+			return -1;
+		}
 		if (*ret_ring || is_zero(to)) {
 			use = &zero_ts;
 		} else if (!mask && (!to || later(&end, &doze_time)) && doze(t, w)) {
 			use = &doze_time;
 		} else {
-			doze_over(&t->polls, true);
+			doze_over(t, &t->polls, true);
 			*ret_ring = close_items(w, &behind);
 			use = *ret_ring ? &zero_ts : to;
 			if (to && !*ret_ring) {
@@ -320,7 +327,9 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 				ms = ms * 2 < 50 ? ms * 2 : 50;
 			}
 		}
-		worth_begin(&m, &t->n_slept);
+		m.on = false;
+		if (w->n_att)
+			worth_begin(&m, &t->n_slept);
 		cs_leave(t);
 		r = ask(arg, use);
 		e = errno;
@@ -328,6 +337,10 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 		worth_slept(&m);
 		uncount(w);
 		errno = e;
+		if (r < 0 && use == &doze_time && (e == ENOSYS || e == EPERM)) {
+			atomic_store(&no_ppoll, true);
+			continue;
+		}
 		if (r == 0 && (use == &cut || use == &doze_time)) {
 			*ret_ring = hit(w);
 			continue;

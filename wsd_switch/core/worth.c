@@ -59,11 +59,11 @@ void worth_slept(struct worth_sample *m)
 	errno = (int)e;
 }
 
-void worth_sent(struct worth_sample *m)
+void worth_sent(struct worth_sample *m, ssize_t r)
 {
 	int e = errno;
 
-	if (likely(!m->on))
+	if (likely(!m->on) || r <= 0)
 		return;
 	mix(&send_cost, US((double)(cpu_ns() - m->cpu) / 1000));
 	errno = e;
@@ -77,4 +77,11 @@ int64_t worth_wait(void)
 	if (!s || !w || s + w < EARN_WAIT + EARN_MSG)
 		return EARN_WAIT;
 	return s + w - EARN_MSG;	/* which the message itself earns */
+}
+
+int64_t worth_sleep(void)
+{
+	int64_t s = atomic_load_explicit(&sleep_cost, memory_order_relaxed);
+
+	return s > EARN_WAIT / 2 ? s : EARN_WAIT / 2;
 }

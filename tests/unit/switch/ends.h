@@ -21,6 +21,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,7 +204,7 @@ static UNUSED void expect_str(int fd, size_t max, const char *want)
 static UNUSED unsigned n_recv, n_send, n_quickack, n_yield, n_cork;
 static UNUSED size_t first_recv_len;
 static UNUSED int recv_flags;
-static UNUSED void (*in_recv)(void), (*in_pread)(void), (*in_yield)(void);
+static UNUSED void (*in_recv)(void), (*in_pread)(void), (*in_yield)(void), (*in_cork)(void);
 static UNUSED int recv_error, send_error;	/* given once instead of the call */
 static UNUSED ssize_t send_short;
 static UNUSED struct real_table libc_calls;
@@ -263,14 +264,35 @@ static UNUSED int hook_setsockopt(int fd, int level, int name, const void *v, so
 	}
 	if (level == IPPROTO_TCP && name == TCP_QUICKACK)
 		n_quickack++;
-	if (level == IPPROTO_TCP && name == TCP_CORK)
+	if (level == IPPROTO_TCP && name == TCP_CORK) {
 		n_cork++;
+		run(&in_cork);
+	}
 	return libc_calls.setsockopt(fd, level, name, v, l);
+}
+
+static UNUSED long hook_syscall(long n, ...)
+{
+	long v[6], r;
+	va_list ap;
+	int i;
+
+	va_start(ap, n);
+	for (i = 0; i < 6; i++)
+		v[i] = va_arg(ap, long);
+	va_end(ap);
+	r = libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	if (n == SYS_preadv2)
+		run(&in_pread);
+	return r;
 }
 
 static UNUSED void hooks(void)
 {
+	if (real.syscall == hook_syscall)
+		return;
 	libc_calls = real;
+	real.syscall = hook_syscall;
 	real.recv = hook_recv;
 	real.send = hook_send;
 	real.setsockopt = hook_setsockopt;

@@ -19,6 +19,7 @@ Test(gate, G1_a_put_fails_once_the_gate_is_closed)
 	off_t off = 0;
 
 	open_gate(ab);
+	hooks();
 	in_pread = close_b_gate;
 	cr_assert_eq(sendfile(a, f, &off, 5), 5);
 	cr_assert_null(in_pread, "the put was not interrupted");
@@ -39,6 +40,7 @@ Test(gate, G3_tcp_bytes_make_a_put_under_way_start_again)
 	off_t off = 0;
 
 	open_gate(ab);
+	hooks();
 	in_pread = send_on_tcp;
 	cr_assert_eq(sendfile(a, f, &off, 6), 6);
 	cr_assert_eq(atomic_load(&ca->s->H) + atomic_load(&ca->s->put), 11);
@@ -255,6 +257,7 @@ Test(gate, G8_a_put_under_way_at_the_shutdown_meets_epipe)
 
 	open_gate(ab);
 	put_str(a, "early");
+	hooks();
 	in_pread = shut_a;
 	expect_err(sendfile(a, f, &off, 4), EPIPE);
 	cr_assert_null(in_pread, "the put was not interrupted");

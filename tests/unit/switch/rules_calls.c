@@ -544,6 +544,42 @@ Test(gate, G2_a_cork_is_there_before_the_first_byte_that_goes_by_tcp)
 	expect_str(b, 100, "held");
 }
 
+static void uncork(void)
+{
+	cork(0);
+}
+
+Test(gate, G2_two_who_cork_at_once_leave_nothing_held_for_good)
+{
+	hooks();
+	cork(1);
+	in_cork = uncork;	/* another thread, before the kernel has heard of ours */
+	cork(1);
+	cr_assert_eq(corked(), 1);
+	cork(0);
+	cr_assert_eq(corked(), 0, "swallowed");
+	open_gate(ab);
+	cork(1);
+	in_cork = uncork;	/* the same while a sender gives the kernel what was kept back */
+	tcp_str(a, "x");
+	cr_assert_eq(corked(), 0);
+}
+
+Test(gate, G2_switching_a_cork_off_sends_what_MSG_MORE_held_back)
+{
+	int q = 0;
+
+	hooks();
+	cork(1);
+	cork(0);
+	cr_assert_eq(send(a, "more", 4, MSG_MORE), 4);
+	cr_assert_eq(real.ioctl(a, SIOCOUTQNSD, &q), 0);
+	cr_assert_eq(q, 4, "not held back");
+	cork(0);
+	cr_assert_eq(real.ioctl(a, SIOCOUTQNSD, &q), 0);
+	cr_assert_eq(q, 0, "held back still");
+}
+
 Test(gate, G22_nothing_is_kept_back_while_others_may_hold_the_socket)
 {
 	hooks();

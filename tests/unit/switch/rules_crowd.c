@@ -2,6 +2,8 @@
 /*
  * rules_crowd.c - what waiting may cost, and how a set waits on a crowded machine: G24, G25 (ends.h)
  */
+#include <sys/prctl.h>
+
 #include "tests/unit/switch/ends.h"
 
 TestSuite(gate, .init = ends_make, .timeout = 30);
@@ -103,14 +105,14 @@ Test(gate, G24_what_a_sleep_costs_is_measured)
 	n = 0;
 	worth_begin(&m, &n);
 	m.cpu -= 10000;
-	worth_sent(&m);
+	worth_sent(&m, 1);
 	cr_assert_gt(worth_wait(), US(20), "%ld ticks", (long)worth_wait());	/* a mean, to which the making of the ends added */
 	cr_assert_leq(worth_wait(), US(60 + 60) - EARN_MSG);
 	for (i = 0; i < 1000; i++) {
 		n = 0;
 		worth_begin(&m, &n);
 		m.cpu -= 1000000000;
-		worth_sent(&m);
+		worth_sent(&m, 1);
 	}
 	cr_assert_leq(worth_wait(), US(60 + 60) - EARN_MSG, "one preempted sample must not make spinning free");
 	for (i = 0; i < 1000; i++) {
@@ -215,6 +217,46 @@ Test(gate, G25_a_busy_set_dozes_with_its_gates_open)
 	cr_assert(on_ring(ab));
 }
 
+static int the_set;
+
+static void forget_b(void)
+{
+	cr_assert_eq(epoll_ctl(the_set, EPOLL_CTL_DEL, b, NULL), 0);
+	expect_err(real.epoll_ctl(the_set, EPOLL_CTL_DEL, b, NULL), ENOENT);
+	tcp_str(a, "late");
+}
+
+Test(gate, G19_what_changes_while_one_dozes_reaches_the_kernel_at_once)
+{
+	struct epoll_event ev;
+
+	the_set = crowded_set(4);
+	naps.f = forget_b;
+	cr_assert_eq(epoll_wait(the_set, &ev, 1, 50), 0, "told of a registration that is gone");
+	cr_assert_geq(naps.n, 1);
+}
+
+Test(gate, G25_a_thread_with_coarse_timers_does_not_doze)
+{
+	struct epoll_event ev;
+	int ep = crowded_set(4);
+
+	cr_assert_eq(real.syscall(SYS_prctl, PR_SET_TIMERSLACK, 50000000, 0, 0, 0), 0);
+	thr_get()->slack = 0;
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
+	cr_assert_eq(naps.open, 0);
+}
+
+Test(gate, G25_the_bankrupt_do_not_doze)
+{
+	struct epoll_event ev;
+	int ep = crowded_set(4);
+
+	rx_ledger(cb)->c = 0;
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
+	cr_assert_eq(naps.open, 0);
+}
+
 Test(gate, G25_it_sleeps_after_a_few_dozes_that_found_nothing)
 {
 	struct epoll_event ev;
@@ -269,10 +311,10 @@ static int poll_nap(struct pollfd *p, nfds_t n, const struct timespec *to, const
 	return libc_calls.ppoll(p, n, to, mask);
 }
 
-Test(gate, G25_poll_of_many_dozes_and_then_sleeps)
+static void poll_set(struct pollfd p[4])
 {
-	struct pollfd p[4] = { { a, POLLIN, 0 }, { b, POLLIN, 0 } };
-
+	p[0] = (struct pollfd){ a, POLLIN, 0 };
+	p[1] = (struct pollfd){ b, POLLIN, 0 };
 	ends_make();
 	p[2] = (struct pollfd){ a, POLLIN, 0 };
 	p[3] = (struct pollfd){ b, POLLIN, 0 };
@@ -285,6 +327,34 @@ Test(gate, G25_poll_of_many_dozes_and_then_sleeps)
 	thr_get()->crowded_until = tsc_now() + (uint64_t)US(60e6);
 	hooks();
 	real.ppoll = poll_nap;
+}
+
+static void on_usr1(int sig)
+{
+}
+
+static void get_signal(void)
+{
+	raise(SIGUSR1);
+}
+
+Test(gate, G26_a_signal_between_two_dozes_ends_the_poll)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+	struct pollfd p[4];
+
+	poll_set(p);
+	cr_assert_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	naps.f = get_signal;		/* the handler runs here, not in the kernel */
+	expect_err(poll(p, 4, 50), EINTR);
+	cr_assert_eq(naps.n, 1);
+}
+
+Test(gate, G25_poll_of_many_dozes_and_then_sleeps)
+{
+	struct pollfd p[4];
+
+	poll_set(p);
 	naps.f = put_ring;
 	cr_assert_eq(poll(p, 4, 20000), 1);
 	cr_assert_eq(p[3].revents, POLLIN);

@@ -164,6 +164,7 @@ Test(gate, G4_the_holders_put_fails_when_another_went_to_tcp)
 
 	open_gate(ab);
 	put_str(a, "ring ");
+	hooks();
 	in_pread = send_beside;		/* the lock is held, the bytes are copied, the swap is to come */
 	cr_assert_eq(sendfile(a, f, &off, 6), 6);
 	wait_inq(b, 7);
