@@ -12,7 +12,6 @@
 #include "wsd_switch/core/switch.h"
 
 #define BROKE_MAX	5
-#define PATIENT		3	/* bankruptcies after which only a full spin is tried */
 #define MORE_MAX	64
 #define FEE_TCP		US(0.15)
 #define POLITE_US	20000
@@ -84,7 +83,8 @@ bool led_may(struct ledger *l, uint64_t now, bool peer_awake)
 		return true;
 	led_fill(l, now);
 	l->began = l->c;
-	return l->go = l->c >= (peer_awake && l->broke < PATIENT ? LED_LOW : LED_NEED + more(l));
+	l->credit = peer_awake;
+	return l->go = l->c >= (peer_awake ? LED_LOW : LED_NEED + more(l));
 }
 
 /* Going to sleep; idle: open gates that brought nothing. Who spent what time alone had filled is slowed down like the bankrupt: or a
@@ -109,13 +109,15 @@ bool spin_ok(struct thr *t, struct ledger *l, uint64_t now)
 /* what a sleep would cost grows with the gates it closes; so does the patience before it */
 uint64_t spin_limit(struct ledger *l, int n_open)
 {
-	int64_t m = US(cfg.spin_us) + GATE_WORTH * n_open;
+	int64_t whole = US(cfg.spin_us), m = whole + GATE_WORTH * n_open, least = LED_LOW;
 
 	if (m > US(1000))
 		m = US(1000);
 	if (l->c < m)
 		m = l->c;
-	return (uint64_t)(m < LED_LOW ? LED_LOW : m);
+	if (l->credit && l->c > US(1) - LED_NEED)
+		least = whole < LED_NEED ? whole : LED_NEED;
+	return (uint64_t)(m < least ? least : m);
 }
 
 /* earned: what the sleep that it saved would have cost; 0: it saved none */

@@ -302,6 +302,7 @@ struct ledger {
 	uint32_t broke;
 	uint32_t more;			/* connections that it pays for, beyond the first */
 	bool go;
+	bool credit;			/* it began because the peer waits for the ring: a whole spin, though it has not the means */
 };
 
 /* ---- connections (conn.c) ---- */

@@ -65,15 +65,22 @@ Test(gate, G24_what_time_filled_is_not_taken_for_earned)
 	cr_assert_eq(l.broke, 0);
 }
 
-Test(gate, G24_the_bankrupt_try_a_whole_spin_or_none)
+/* the peer waits for the ring: a whole spin is tried, on credit, and the credit has an end */
+Test(gate, G24_credit_for_who_is_waited_for)
 {
-	struct ledger l = { .c = LED_LOW, .last = 1 };
+	struct ledger l = { .c = LED_LOW, .last = 1, .broke = 5 };
+	int i;
 
-	cr_assert(led_may(&l, 1, true), "the peer is awake: both must try together");
-	l = (struct ledger){ .c = LED_NEED - 1, .last = 1, .broke = 4 };
-	cr_assert_not(led_may(&l, 1, true), "short spins had failed before");
-	l.c = LED_NEED;
+	cr_assert_not(led_may(&l, 1, false));
 	cr_assert(led_may(&l, 1, true));
+	cr_assert_eq(spin_limit(&l, 0), (uint64_t)LED_NEED, "too short to find out");
+	for (i = 0; i < 100 && spin_limit(&l, 0) > (uint64_t)LED_LOW; i++)
+		spin_done(&l, US(35), EARN_WAIT);		/* found each time, and it never pays */
+	cr_assert_leq(i, 4);
+	l = (struct ledger){ .c = LED_NEED, .last = 1, .broke = 5 };
+	cr_assert(led_may(&l, 1, false));
+	l.c = LED_LOW;
+	cr_assert_eq(spin_limit(&l, 0), (uint64_t)LED_LOW, "who began by himself spends what he has");
 }
 
 static void long_nap(void)
