@@ -11,7 +11,7 @@
 
 #include "wsd_switch/core/switch.h"
 
-#define BROKE_MAX	5
+#define BROKE_MAX	6
 #define MORE_MAX	64
 #define FEE_TCP		US(0.15)
 #define POLITE_US	20000

@@ -981,12 +981,12 @@ Test(gate, G24_it_refills_with_time_and_slower_after_each_bankruptcy)
 		l.c = 0;
 		led_add(&l, -US(1));
 	}
-	cr_assert_eq(l.broke, 5, "1/512 is the least");
+	cr_assert_eq(l.broke, 6, "1/1024 is the least");
 	l.c = 0;
 	cr_assert_not(led_may(&l, 1 + (uint64_t)(16 * US(45)), false));
 	l.last = 1;
 	l.c = 0;
-	cr_assert(led_may(&l, 1 + (uint64_t)(512 * US(45)), false));
+	cr_assert(led_may(&l, 1 + (uint64_t)(1024 * US(45)), false));
 	led_add(&l, LED_FIRST);
 	cr_assert_eq(l.broke, 0, "earned back");
 	led_add(&l, US(1e6));
