@@ -34,7 +34,8 @@ static void set(_Atomic uint32_t *p, uint32_t v)
 
 void doze_found(struct doze *d, uint32_t n)
 {
-	set(&d->since, get(&d->since) + n);
+	if (n)
+		set(&d->since, get(&d->since) + n);
 }
 
 void doze_waited(struct doze *d, uint64_t ticks)

@@ -13,8 +13,8 @@
  * Changes of mirror and list are made under set->lock, which is tried with a bound. Not got: the connection goes to TCP for
  * good and the kernel's own set is exact for it. The walk takes no lock.
  */
-#include <limits.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>

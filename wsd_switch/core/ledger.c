@@ -21,10 +21,7 @@
 
 void led_init(struct ledger *l)
 {
-	l->c = LED_FIRST;
-	l->last = tsc_now();
-	l->broke = 0;
-	l->go = false;
+	*l = (struct ledger){ .c = LED_FIRST, .last = tsc_now() };
 }
 
 /* What it takes to get from TCP to the rings grows with the connections that have to: each is opened, and until all are there the

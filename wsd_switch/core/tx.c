@@ -344,10 +344,12 @@ static ssize_t source_fill(struct source *src, struct conn *c, uint32_t pos, siz
 	io[0] = (struct iovec){ c->txr + pos, k < n ? k : n };
 	io[1] = (struct iovec){ c->txr, n - io[0].iov_len };
 	if (src->unasked) {
+		int e = errno;
 		ssize_t r = real.syscall(SYS_preadv2, src->in, io, io[1].iov_len ? 2 : 1, src->pos, 0, RWF_NOWAIT);
 
 		if (r > 0)
 			return r;
+		errno = e;
 		if (!is_file(src->in))
 			return -EINVAL;
 		src->unasked = false;

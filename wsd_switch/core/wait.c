@@ -290,7 +290,7 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 	struct timespec end = { 0, 0 }, cut, rest;
 	const struct timespec *use;
 	struct worth_sample m;
-	int r = 0, e, ms = 1;
+	int r = 0, e, before = errno, ms = 1;
 	bool behind = false;
 
 	*ret_ring = hit(w);
@@ -339,6 +339,7 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 		errno = e;
 		if (r < 0 && use == &doze_time && (e == ENOSYS || e == EPERM)) {
 			atomic_store(&no_ppoll, true);
+			errno = before;
 			continue;
 		}
 		if (r == 0 && (use == &cut || use == &doze_time)) {

@@ -3,7 +3,7 @@
  * worth.c - what a sleep costs on this machine, measured (G24)
  *
  * A wait that the ring ends awake saves the sleeper's way off the CPU and back, and its peer a send that has to wake somebody. That is
- * some 5 us of CPU time on one CPU and over 20 us in a virtual machine, where waking another CPU leaves the guest. So a few sleeps and
+ * over 20 us of CPU time in a virtual machine, where waking another CPU leaves the guest, and a fraction of that where both run on one. So a few sleeps and
  * sends of each process are measured, in CPU time of the thread; what the peer's sends cost is taken to be what ours do.
  *
  * Races between threads lose a sample, nothing more.
@@ -21,9 +21,11 @@ static _Atomic int64_t sleep_cost, send_cost;	/* ticks; 0: not known */
 
 static uint64_t cpu_ns(void)
 {
-	struct timespec ts;
+	struct timespec ts = { 0, 0 };
+	int e = errno;
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);	/* a filter may refuse it: then nothing is weighed */
+	errno = e;
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
@@ -49,24 +51,20 @@ static void mix(_Atomic int64_t *mean, int64_t x)
 
 void worth_slept(struct worth_sample *m)
 {
-	int64_t x, e = errno;
+	int64_t x;
 
 	if (likely(!m->on))
 		return;
 	x = US((double)(cpu_ns() - m->cpu) / 1000);
 	if ((int64_t)(tsc_now() - m->wall) - x > US(OFF_CPU_US))
 		mix(&sleep_cost, x);
-	errno = (int)e;
 }
 
 void worth_sent(struct worth_sample *m, ssize_t r)
 {
-	int e = errno;
-
 	if (likely(!m->on) || r <= 0)
 		return;
 	mix(&send_cost, US((double)(cpu_ns() - m->cpu) / 1000));
-	errno = e;
 }
 
 int64_t worth_wait(void)

@@ -380,6 +380,23 @@ static int et_set(int fd)
 	return ep;
 }
 
+/* a file that does not answer at once is read all the same, and errno stays as it was */
+Test(gate, G6_a_file_that_is_not_in_memory)
+{
+	int f = file_of("slow");
+	off_t off = 0;
+
+	open_gate(ab);
+	hooks();
+	preadv2_error = EAGAIN;
+	errno = 0;
+	cr_assert_eq(sendfile(a, f, &off, 4), 4);
+	cr_assert_eq(errno, 0);
+	cr_assert_eq(preadv2_error, 0, "it was not asked");
+	cr_assert_eq(atomic_load(&ca->s->put), 4);
+	expect_str(b, 100, "slow");
+}
+
 Test(gate, G12_an_edge_triggered_short_count_has_its_proof)
 {
 	nonblock(b);

@@ -243,25 +243,29 @@ Test(gate, G19_what_changes_while_one_dozes_reaches_the_kernel_at_once)
 	cr_assert_geq(naps.n, 1);
 }
 
-Test(gate, G25_a_thread_with_coarse_timers_does_not_doze)
+static void expect_no_doze(int ep)
 {
 	struct epoll_event ev;
-	int ep = crowded_set(4);
 
-	cr_assert_eq(real.syscall(SYS_prctl, PR_SET_TIMERSLACK, 50000000, 0, 0, 0), 0);
-	thr_get()->slack = 0;
 	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
 	cr_assert_eq(naps.open, 0);
 }
 
+Test(gate, G25_a_thread_with_coarse_timers_does_not_doze)
+{
+	int ep = crowded_set(4);
+
+	cr_assert_eq(real.syscall(SYS_prctl, PR_SET_TIMERSLACK, 50000000, 0, 0, 0), 0);
+	thr_get()->slack = 0;
+	expect_no_doze(ep);
+}
+
 Test(gate, G25_the_bankrupt_do_not_doze)
 {
-	struct epoll_event ev;
 	int ep = crowded_set(4);
 
 	rx_ledger(cb)->c = 0;
-	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
-	cr_assert_eq(naps.open, 0);
+	expect_no_doze(ep);
 }
 
 Test(gate, G25_it_sleeps_after_a_few_dozes_that_found_nothing)
@@ -288,11 +292,7 @@ Test(gate, G25_a_doze_does_not_outlast_the_wait)
 
 Test(gate, G25_few_connections_do_not_doze)
 {
-	struct epoll_event ev;
-	int ep = crowded_set(2);
-
-	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
-	cr_assert_eq(naps.open, 0);
+	expect_no_doze(crowded_set(2));
 }
 
 Test(gate, G25_where_the_kernel_refuses_short_waits_there_is_no_dozing)
@@ -301,7 +301,9 @@ Test(gate, G25_where_the_kernel_refuses_short_waits_there_is_no_dozing)
 	int ep = crowded_set(4);
 
 	naps.error = EPERM;
+	errno = 0;
 	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0, "errno %d", errno);
+	cr_assert_eq(errno, 0);
 	cr_assert_eq(naps.n, 1, "tried again");
 	cr_assert_not(is_open(ab));
 }
@@ -314,6 +316,10 @@ static int poll_nap(struct pollfd *p, nfds_t n, const struct timespec *to, const
 	naps.open += is_open(ab);
 	if (naps.n == 1)
 		naps.ns = to ? to->tv_nsec : -1;
+	if (naps.error && to && to->tv_nsec == doze_time.tv_nsec) {
+		errno = naps.error;
+		return -1;
+	}
 	run(&naps.f);
 	return libc_calls.ppoll(p, n, to, mask);
 }
@@ -373,4 +379,16 @@ Test(gate, G25_poll_of_many_dozes_and_then_sleeps)
 	cr_assert_geq(naps.open, 1);
 	cr_assert_leq(naps.open, 4);
 	cr_assert_not(is_open(ab), "it never slept (G15)");
+}
+
+Test(gate, G25_where_a_filter_refuses_ppoll_poll_does_not_doze)
+{
+	struct pollfd p[4];
+
+	poll_set(p);
+	naps.error = EPERM;
+	errno = 0;
+	cr_assert_eq(poll(p, 4, 20), 0, "errno %d", errno);
+	cr_assert_eq(errno, 0);
+	cr_assert_not(is_open(ab));
 }
