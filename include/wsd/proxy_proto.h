@@ -57,6 +57,10 @@ enum wsd_msg_type {
 	WSD_MSG_STATUS_END,	/* STATUS, UNLOAD: nothing more follows */
 	WSD_MSG_ERROR,		/* the request was malformed or not allowed */
 	WSD_MSG_REATTACHED,	/* answers REATTACH; carries one descriptor: the session memory */
+
+	/* wsdctl and the daemon */
+	WSD_MSG_PEERS = 48,		/* wsdctl: which other daemons do you know? Needs no HELLO */
+	WSD_MSG_STATUS_PEER = 112,	/* PEERS: one for each, then STATUS_END */
 };
 
 /* why a connection is on TCP; shown by wsdctl status and wsdrun --stats. Numbers are ABI. */
@@ -240,6 +244,24 @@ struct wsd_msg_status_conn {
 	char comm[16];
 };
 
+/* PEERS is a struct wsd_msg_plain */
+#define WSD_PEERS_RETRY		1u	/* flags: forget who did not answer; root or the daemon's user only */
+
+struct wsd_msg_status_peer {
+	struct wsd_msg_hdr hdr;
+	struct wsd_addr local, remote;	/* remote.port: where its daemon listens. Family 0: not a peer, why says what keeps all off */
+	uint64_t since_us;		/* so long in this state */
+	uint64_t retry_us;		/* not tried before; 0: with the next connection */
+	uint64_t rtt_us;		/* of the last PING, 0: none yet */
+	uint32_t state;			/* enum wsd_peer_link */
+	uint32_t version;		/* spoken, 0: none */
+	uint32_t n_held;		/* sessions that need it */
+	uint32_t outgoing;		/* we made the connection */
+	char why[64];			/* words, zero terminated: why there is no link */
+};
+enum wsd_peer_link { WSD_PEER_LINK_NONE, WSD_PEER_LINK_CONNECTING, WSD_PEER_LINK_UP };
+
+static_assert(sizeof(struct wsd_msg_status_peer) == 168, "ABI");
 static_assert(sizeof(struct wsd_msg_hdr) == 16, "ABI");
 static_assert(sizeof(struct wsd_addr) == 24, "ABI");
 static_assert(sizeof(struct wsd_msg_offer) == 88, "ABI");
