@@ -52,6 +52,13 @@ static const struct reason reasons[] = {
 	[WSD_R_SANDBOX] = { "sandbox", "the process entered seccomp", "" },
 	[WSD_R_TABLE_FULL] = { "table-full", "descriptor number or count is above the tables of the switch", "" },
 	[WSD_R_OFF] = { "off", "switched off by configuration", "unset WSD_DISABLE, or leave out --no-accel" },
+	[WSD_R_NOT_SAN] = { "not-san", "the peer's address is in no subnet declared a SAN", "name the subnet under [san] in the daemon's configuration" },
+	[WSD_R_NO_RDMA] = { "no-rdma", "no RDMA device reaches the peer from the local address", "wsdctl status --devices; ibv_devinfo" },
+	[WSD_R_NO_PEER] = { "no-peer", "no daemon answers at the peer's host", "start wsd-proxyd there; wsdctl peers" },
+	[WSD_R_NO_KEY] = { "no-key", "no cluster key, or the peer's daemon has another", "wsdctl key; the same file on every host" },
+	[WSD_R_MEMLOCK] = { "memlock", "too little memory may be locked", "raise RLIMIT_MEMLOCK or the daemon's quota-locked" },
+	[WSD_R_PROOF] = { "proof", "the two ends do not hold the same stream", "" },
+	[WSD_R_RDMA_FAILED] = { "rdma-failed", "the RDMA path broke; it is tried again", "" },
 };
 
 static_assert(sizeof(reasons) / sizeof(reasons[0]) == _WSD_R_N, "each reason has words");

@@ -46,6 +46,10 @@ enum wsd_msg_type {
 	WSD_MSG_UNLOAD,		/* wsdctl: stop; root or the daemon's user only */
 	WSD_MSG_REATTACH,	/* "my descriptor came from another process: has it a session?"; WSD_CAP_REATTACH */
 	WSD_MSG_SIDE,		/* where the counts of this end lie, for who re-attaches; WSD_CAP_REATTACH */
+	WSD_MSG_OFFER_SAN,	/* OFFER of a connection whose peer may be on another host; WSD_CAP_SAN, as all below */
+	WSD_MSG_SAN_LOCAL,	/* what the peer must know of our queue pair */
+	WSD_MSG_SAN_READY,	/* the queue pair is connected */
+	WSD_MSG_SAN_ASK,	/* enum wsd_san_what; the answer is a word of struct wsd_remote */
 
 	/* daemon to client */
 	WSD_MSG_WELCOME = 64,	/* answers HELLO; carries one descriptor: the notify page, read-only */
@@ -57,6 +61,10 @@ enum wsd_msg_type {
 	WSD_MSG_STATUS_END,	/* STATUS, UNLOAD: nothing more follows */
 	WSD_MSG_ERROR,		/* the request was malformed or not allowed */
 	WSD_MSG_REATTACHED,	/* answers REATTACH; carries one descriptor: the session memory */
+	WSD_MSG_SAN_SETUP,	/* answers OFFER_SAN; carries one descriptor: struct wsd_remote */
+	WSD_MSG_SAN_REMOTE,	/* SAN_LOCAL of the peer */
+	WSD_MSG_SAN_GO,		/* both ends are ready: the connection may be used */
+	WSD_MSG_SAN_LOOK,	/* a word of struct wsd_remote has changed; only wakes */
 
 	/* wsdctl and the daemon */
 	WSD_MSG_PEERS = 48,		/* wsdctl: which other daemons do you know? Needs no HELLO */
@@ -94,6 +102,13 @@ enum wsd_reason {
 	WSD_R_SANDBOX,		/* the process entered seccomp */
 	WSD_R_TABLE_FULL,	/* descriptor number or count is above our tables */
 	WSD_R_OFF,		/* switched off by configuration */
+	WSD_R_NOT_SAN,		/* the peer's address is in no subnet that is declared a SAN */
+	WSD_R_NO_RDMA,		/* no RDMA device reaches the peer from the local address */
+	WSD_R_NO_PEER,		/* no daemon answers at the peer's host */
+	WSD_R_NO_KEY,		/* no cluster key, or the peer's daemon has another */
+	WSD_R_MEMLOCK,		/* too little memory may be locked */
+	WSD_R_PROOF,		/* the two ends do not hold the same stream */
+	WSD_R_RDMA_FAILED,	/* the RDMA path broke; it is tried again later */
 	_WSD_R_N,
 };
 
@@ -178,6 +193,7 @@ struct wsd_msg_plain {		/* STATUS, UNLOAD, STATUS_END */
 #define WSD_UNLOAD_REVOKE	1u	/* close every gate for good, then stop; streams go on over TCP */
 
 #define WSD_CAP_REATTACH	1ull	/* REATTACH and SIDE are understood */
+#define WSD_CAP_SAN		2ull	/* OFFER_SAN and the other SAN messages are understood */
 
 struct wsd_msg_welcome {
 	struct wsd_msg_hdr hdr;	/* cookie: WSD_CAP_* of this daemon */
@@ -185,10 +201,22 @@ struct wsd_msg_welcome {
 	uint32_t pid;		/* of the daemon */
 };
 
+#define WSD_SUBNETS_MAX		64u
+
 /* the page that comes with WSD_MSG_WELCOME; the daemon writes, the client maps it read-only */
 struct wsd_notify_page {
 	_Atomic uint32_t queued;	/* packets the daemon has queued for this client, wraps */
 	_Atomic uint32_t gone;		/* not 0: the daemon has stopped in good order */
+	/* WSD_CAP_SAN; the page is that of WELCOME's page_size, an older daemon leaves zeroes */
+	_Atomic uint32_t san_gen;	/* raised when RDMA devices, links or addresses have changed: what failed may be tried again */
+	_Atomic uint32_t subnet_seq;	/* odd: the table is being written */
+	_Atomic uint32_t n_subnets;
+	_Atomic uint32_t reserved;
+	struct wsd_subnet {
+		uint8_t ip[16];		/* network order; IPv4 in the first four bytes */
+		uint16_t family, prefix;
+		uint32_t reserved;
+	} subnet[WSD_SUBNETS_MAX];	/* a peer in none of them is not worth an OFFER_SAN */
 };
 
 struct wsd_msg_session {
@@ -206,6 +234,71 @@ struct wsd_msg_reattached {
 	uint32_t ring_size;
 	uint32_t side;
 	struct wsd_side_at at;	/* of the end whose socket this is; the claim, if it won */
+};
+
+/*
+ * RDMA. The client offers with digests of the first bytes of the stream, which the daemons compare, proves its
+ * socket as with OFFER, gets its memory and a path, answers with what its queue pair is, gets the peer's, says READY and waits for GO:
+ *   OFFER_SAN -> SAN_SETUP(fd) -> SAN_LOCAL -> SAN_REMOTE -> SAN_READY -> SAN_GO, or REFUSED or REVOKED at any point.
+ * WITHDRAW as always. After GO, and after an own reason to think so, SAN_ASK.
+ */
+#define WSD_SAN_FORCE		1u	/* OFFER_SAN flags: RDMA also when both ends are on this host */
+#define WSD_DIGESTS		3u	/* of the first 16, 64 and 256 bytes of each direction */
+#define WSD_SAN_BLOB_MAX	256u
+
+struct wsd_digest {
+	uint64_t h[2];
+};
+
+struct wsd_msg_offer_san {
+	struct wsd_msg_offer offer;	/* hdr's type is WSD_MSG_OFFER_SAN; ring_size: ring 0; flags: WSD_SAN_FORCE or 0 */
+	uint32_t n_tx, n_rx;		/* how many digests of each are valid */
+	struct wsd_digest tx[WSD_DIGESTS], rx[WSD_DIGESTS];	/* sent by this end, received by this end */
+};
+
+struct wsd_san_path {		/* as the daemon chose it */
+	char device[64];	/* name of the ibverbs device, zero terminated */
+	uint8_t gid[16];	/* of this end; its index is looked up by value */
+	uint8_t port, link_layer, mtu, tclass;	/* mtu: enum ibv_mtu, the most this end can */
+	uint8_t timeout, retry, rnr_retry, hop_limit;
+	uint32_t flow_label;
+	uint32_t reserved;
+};
+
+#define WSD_SETUP_NO_OVERFLOW	1u	/* flags: TCP carries nothing but what the protocol needs (measurements) */
+
+struct wsd_msg_san_setup {
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id, nonce, length;
+	uint64_t peer_identity;		/* connections with equal ones may share a protection domain (A8) */
+	uint32_t side, epoch, ring0, ring1_max, fill_max;
+	uint32_t flags;			/* WSD_SETUP_* */
+	struct wsd_san_path path;
+};
+
+struct wsd_msg_san_blob {	/* SAN_LOCAL, SAN_REMOTE */
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id;
+	uint32_t len, reserved;
+	uint8_t blob[WSD_SAN_BLOB_MAX];	/* zero behind len */
+};
+
+enum wsd_san_what {
+	WSD_SAN_DECIDE = 1,	/* A2: has the peer taken Start? -> decided */
+	WSD_SAN_FILL,		/* A4: [a, b) of our source ring to the peer over the daemons' link -> its filled */
+	WSD_SAN_END,		/* A7: where does the peer's ring end? -> end_valid */
+	WSD_SAN_GROW,		/* ring 1 of b bytes, a 0: receiving, 1: source -> rx1_allowed, tx1_allowed */
+	WSD_SAN_WANT_RETURN,	/* the peer is to return its sending direction -> its x_return */
+	WSD_SAN_DRAINED,	/* all that was posted, up to a, is completed: closing */
+	WSD_SAN_BROKEN,		/* the path failed; a: errno */
+};
+
+struct wsd_msg_san_plain {	/* SAN_READY, SAN_GO, SAN_ASK, SAN_LOOK */
+	struct wsd_msg_hdr hdr;
+	uint64_t session_id;
+	uint32_t what;		/* enum wsd_san_what in SAN_ASK, else 0 */
+	uint32_t reserved;
+	uint64_t a, b;
 };
 
 struct wsd_msg_refused {	/* also WSD_MSG_REVOKED, WSD_MSG_ERROR */
@@ -270,5 +363,11 @@ static_assert(sizeof(struct wsd_side_at) == 24, "ABI");
 static_assert(sizeof(struct wsd_msg_reattach) == 112, "ABI");
 static_assert(sizeof(struct wsd_msg_side) == 48, "ABI");
 static_assert(sizeof(struct wsd_msg_reattached) == 64, "ABI");
+static_assert(sizeof(struct wsd_msg_offer_san) == 192, "ABI");
+static_assert(sizeof(struct wsd_san_path) == 96, "ABI");
+static_assert(sizeof(struct wsd_msg_san_setup) == 168, "ABI");
+static_assert(sizeof(struct wsd_msg_san_blob) == 288, "ABI");
+static_assert(sizeof(struct wsd_msg_san_plain) == 48, "ABI");
+static_assert(sizeof(struct wsd_notify_page) <= 4096, "one page");
 
 #endif

@@ -25,14 +25,19 @@
  *   a TCP descriptor that came from another process (WSD's duplication, where control moves on demand): WSPSocket,
  *                   WSPIoctl(SIO_WSD_REATTACH) -> connected, WSPSharedRing
  *
+ *                   Over RDMA the same with WSPPutWithSignal in place of WSPSharedRing.
+ *
  * Threads: a provider with these extensions is entered by one thread at a time (the switch
  *          serialises), never from a signal handler, and never blocks; SIO_WSD_REATTACH waits, for as long as it is told.
+ *          The functions of a put road, drain() and arm() are apart: any thread, at any time (wsd/put_road.h).
  */
 #ifndef WSD_SAN_EXT_H
 #define WSD_SAN_EXT_H
 
 #include <stdint.h>
 #include <wsd/c11.h>
+#include <wsd/proxy_proto.h>
+#include <wsd/put_road.h>
 #include <wsd/san_spi.h>
 
 /* {6f3d0b5e-2d0c-4a53-9b8e-7d5a1c52e001} */
@@ -51,7 +56,14 @@ struct wsd_connect_data {
 	int32_t fd;		/* the TCP descriptor that this SAN socket accompanies */
 	uint64_t sock_cookie;	/* its SO_COOKIE */
 	uint64_t context;	/* the caller's own; on accept that of the expectation */
+	/* the peer may be on another host; 0 or WSD_CONNECT_* */
+	uint32_t flags;
+	uint32_t n_tx, n_rx;	/* digests of the stream's first bytes, see struct wsd_msg_offer_san */
+	uint32_t reserved;
+	struct wsd_digest tx[WSD_DIGESTS], rx[WSD_DIGESTS];
 };
+#define WSD_CONNECT_SAN		1u	/* over RDMA, if the daemons can; without it only memory of this host */
+#define WSD_CONNECT_FORCE	2u	/* ... also when both ends are on this host */
 
 /* WSPIoctl on a listening SAN socket: a TCP connection was accepted, expect its companion. In:
  * struct wsd_expect. WSAENOBUFS when no more can be expected. */
@@ -113,6 +125,18 @@ typedef struct wsd_shared_ring {
 /* 0 or SOCKET_ERROR and WSAENOTSOCK, WSAENOTCONN, WSAEINVAL (size), WSAEOPNOTSUPP */
 typedef int(WSPAPI *LPFN_WSDSHAREDRING)(SOCKET s, LPWSDSHAREDRING ring, LPINT lpErrno);
 
+/* the same for a connected SAN socket over RDMA: WSPSharedRing answers WSAEOPNOTSUPP there, this one WSAEOPNOTSUPP elsewhere */
+typedef int(WSPAPI *LPFN_WSDPUTWITHSIGNAL)(SOCKET s, LPWSDPUTROAD road, LPINT lpErrno);
+
+/* WSPIoctl on such a socket, in: struct wsd_san_ask. Never blocks; the answer is a word of struct wsd_remote. WSAENETDOWN: no daemon */
+#define SIO_WSD_SAN_ASK		0x98000004u	/* IOC_IN | IOC_VENDOR, code 4 */
+
+struct wsd_san_ask {
+	uint32_t size;		/* sizeof(*this) */
+	uint32_t what;		/* enum wsd_san_what */
+	uint64_t a, b;
+};
+
 /* provider-wide control; filled once, valid until WSPCleanup */
 typedef struct wsd_control {
 	uint32_t size;		/* in: sizeof(*this) */
@@ -141,6 +165,23 @@ typedef struct wsd_control {
 	void (*set_places)(const char *socket_path, const char *runtime_dir);
 	/* where our side of that connected socket lies, for processes that re-attach. Optional: without it they cannot. */
 	void (*side)(SOCKET s, const struct wsd_side_place *at);
+
+	/* RDMA; all optional, NULL in a provider without put roads. */
+	/* every descriptor that the provider keeps open in this process, up to max; returns how many. The switch hides them, and asks
+	 * again when handles_gen() has changed. */
+	int (*handles)(int *fds, int max);
+	unsigned (*handles_gen)(void);
+	/* Any thread, see wsd/put_road.h. Takes completions of all roads; ret_context: of those whose state changed. Returns how many,
+	 * max: call again. */
+	int (*drain)(uint64_t *ret_context, unsigned max);
+	/* ask the devices to make wait_fd() readable at the next completion. 0: armed; 1: something came meanwhile, drain() first */
+	int (*arm)(void);
+	/* readable when drain() may have something, once armed, or progress(); private to this process, level-triggered. -1: no road so far */
+	int (*wait_fd)(void);
+	/* where RDMA may reach: a copy of the daemon's table; returns how many of max. gen: changes when something may be tried again */
+	unsigned (*subnets)(struct wsd_subnet *ret, unsigned max, uint32_t *ret_gen);
+	/* use RDMA also between ends of one host: WSD_TRANSPORT=verbs, or the catalog's entry says so */
+	int (*forced)(void);
 } WSDCONTROL, *LPWSDCONTROL;
 
 typedef int(WSPAPI *LPFN_WSDCONTROL)(LPWSDCONTROL control, LPINT lpErrno);

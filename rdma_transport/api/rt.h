@@ -17,7 +17,8 @@
  * Ownership: a connection outlives its regions, a context its connections.
  * Errors:    -errno. -EPROTO: the peer broke the rules; -ECONNRESET: it is gone. Both stick
  *            to the connection, and everything posted comes back with them.
- * Threads:   one thread at a time per context. Nothing here blocks, waits, prints or starts threads.
+ * Threads:   one thread at a time per context; with RT_CAP_ROAD the functions of a put road, rt_ctx_drain() and rt_ctx_arm() are apart and may be
+ *            entered by any thread (wsd/put_road.h). Nothing here blocks, waits, prints or starts threads.
  * Limits:    every table has one: rt_config, and struct rt_limits for the backend's own.
  */
 #ifndef RDMA_TRANSPORT_RT_H
@@ -25,6 +26,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <wsd/put_road.h>
 
 #define RT_CAP_SHARED_RING	0x01u	/* rt_conn_ring(): memory that both ends map */
 #define RT_CAP_MSG		0x02u	/* rt_post_send(), rt_post_recv() */
@@ -33,6 +35,10 @@
 #define RT_CAP_PUT		0x10u	/* rt_post_put() */
 #define RT_CAP_WAKE		0x20u	/* rt_ctx_wait_fd(); a put or message makes it readable */
 #define RT_CAP_LOCAL		0x40u	/* rt_conn_local() has bytes for the peer */
+
+#define RT_CAP_ROAD		0x80u	/* rt_conn_road(): puts into memory of the peer, see wsd/put_road.h */
+#define RT_CAP_ANY_MEMORY	0x100u	/* sges of messages may lie anywhere; without it inside an rt_mr of the connection */
+#define RT_CAP_LINGER		0x200u	/* a closed connection sends what was posted, in the background */
 
 #define RT_ACCESS_LOCAL		0x0u	/* only this end touches it */
 #define RT_ACCESS_READ		0x1u	/* the peer may read */
@@ -50,6 +56,7 @@ struct rt_config {
 	unsigned max_conns;	/* 0: 65536 */
 	unsigned max_mrs;	/* for each connection; 0: 4096 */
 	unsigned depth;		/* of each queue, 0 or above the limit: the backend's limit */
+	const void *lib;	/* verbs: struct rt_verbs_lib in place of libibverbs (tests); NULL: libibverbs.so.1 */
 };
 
 struct rt_limits {
@@ -63,6 +70,24 @@ struct rt_limits {
 struct rt_sge {
 	void *addr;
 	uint32_t len;
+};
+
+/* RT_CAP_LOCAL: the way to the peer, as the daemon chose it */
+struct rt_path {
+	char device[64];	/* ibverbs' name of it */
+	uint8_t gid[16];	/* of this end; its index is looked up by value */
+	uint8_t port, link_layer, mtu, tclass;	/* mtu: enum ibv_mtu, at most this */
+	uint8_t timeout, retry, rnr_retry, hop_limit;	/* as ibv_modify_qp takes them */
+	uint32_t flow_label;
+};
+
+/* what a connection of RT_CAP_LOCAL is made of, before rt_conn_local() */
+struct rt_prepare {
+	size_t size;		/* sizeof(*this) */
+	const struct rt_path *path;
+	void *memory;		/* struct wsd_remote, for puts: stays mapped until the connection is closed. NULL: for messages */
+	uint64_t length;	/* of it */
+	uint64_t identity;	/* the peer's: connections of equal ones may share a protection domain (A8) */
 };
 
 /* how the other end is reached: the fields of the backend, the others 0 */
@@ -116,6 +141,10 @@ int rt_conn_new(struct rt_conn **ret_conn, struct rt_ctx *ctx);
  * gets -ECONNRESET once it has taken what was sent completely. */
 struct rt_conn *rt_conn_close(struct rt_conn *conn);
 
+/* RT_CAP_LOCAL: open the device, make the queue pair, register the memory. 0, -EINVAL, -ENODEV (no such device, port or GID, or it is down),
+ * -ENOSYS (no libibverbs), -EPERM or -ENOMEM (locked memory: -ENOMEM is what the kernel says of RLIMIT_MEMLOCK), -EMFILE, -EISCONN */
+int rt_conn_prepare(struct rt_conn *conn, const struct rt_prepare *prepare);
+
 /* *len: in room, out bytes; -EMSGSIZE and the size when it does not fit */
 int rt_conn_local(struct rt_conn *conn, void *buf, size_t *len);
 
@@ -130,6 +159,23 @@ int rt_conn_connect(struct rt_conn *conn, const struct rt_peer *peer);
 /* RT_CAP_SHARED_RING, connected. From then on the ring is the caller's and posting answers -EBUSY; -EBUSY
  * here if something was posted before. */
 int rt_conn_ring(struct rt_conn *conn, struct rt_ring *ret_ring);
+
+/* RT_CAP_ROAD, prepared with memory, connected. From then on posting by the functions here answers -EBUSY. size, context: in */
+int rt_conn_road(struct rt_conn *conn, struct wsd_put_road *ret_road);
+/* RT_CAP_ROAD: take completions of all roads, put the contexts of those that changed into ret; how many, max: there may be more.
+ * 0 while another thread is inside (who tells of what it finds) */
+unsigned rt_ctx_drain(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max);
+/* RT_CAP_ROAD: make rt_ctx_wait_fd() readable at the next completion. 0: armed; 1: something came, drain first */
+int rt_ctx_arm(struct rt_ctx *ctx);
+/* every descriptor that the context keeps open; returns how many of max. rt_ctx_fds_gen() changes with them */
+unsigned rt_ctx_fds(struct rt_ctx *ctx, int *ret_fds, unsigned max);
+unsigned rt_ctx_fds_gen(struct rt_ctx *ctx);
+/* the device is going: every connection over it fails with -ENETDOWN, and it is closed as soon as no thread is inside. 0, or -EBUSY: call
+ * again soon. NULL: every device whose kernel side is gone already */
+int rt_ctx_drop_device(struct rt_ctx *ctx, const char *device);
+/* in a forked child, once: let go of the devices without a word to the parent's queue pairs; memory stays mapped. Connections there may
+ * only be closed, and posting answers the error */
+void rt_ctx_orphan(struct rt_ctx *ctx);
 
 /* everything posted comes back with status (-errno), or what has happened already; only close after it */
 void rt_conn_flush(struct rt_conn *conn, int status);
