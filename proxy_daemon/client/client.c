@@ -24,6 +24,7 @@
 #include <sys/vfs.h>
 #include <time.h>
 
+#include <wsd/remote_session.h>
 #include <wsd/shared_ring.h>
 
 #include "proxy_daemon/client/client.h"
@@ -470,6 +471,106 @@ int proxy_client_side(struct proxy_client *pc, uint64_t cookie, uint64_t session
 	return pc->state == PC_UP && (pc->caps & WSD_CAP_REATTACH) ? send_packet(pc, &m, sizeof(m)) : 0;
 }
 
+int proxy_client_offer_san(struct proxy_client *pc, int fd, uint32_t role, uint64_t sock_cookie, uint64_t cookie,
+			   const struct proxy_san_offer *x)
+{
+	struct wsd_msg_offer_san m = {
+		.offer = {
+			.hdr = header(WSD_MSG_OFFER_SAN, sizeof(m), cookie),
+			.fd = fd, .role = role, .sock_cookie = sock_cookie, .ring_size = x->ring0, .flags = x->flags,
+		},
+		.n_tx = x->n_tx, .n_rx = x->n_rx,
+	};
+	int r;
+
+	if (!cookie || fd < 0 || role > WSD_ROLE_ACCEPT || x->n_tx > WSD_DIGESTS || x->n_rx > WSD_DIGESTS ||
+	    (x->flags & ~WSD_SAN_FORCE))
+		return -EINVAL;
+	memcpy(m.tx, x->tx, x->n_tx * sizeof(m.tx[0]));
+	memcpy(m.rx, x->rx, x->n_rx * sizeof(m.rx[0]));
+	r = proxy_client_connect(pc);
+	if (r)
+		return r;
+	if (pc->state != PC_UP)
+		return PROXY_CLIENT_E_BUSY;
+	if (!(pc->caps & WSD_CAP_SAN))
+		return PROXY_CLIENT_E_NO_SAN;
+	r = get_addrs(fd, &m.offer.local, &m.offer.remote);
+	if (r)
+		return r;
+	return send_offer(pc, &m, sizeof(m), cookie);
+}
+
+int proxy_client_san_local(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, const void *blob, size_t len)
+{
+	struct wsd_msg_san_blob m = {
+		.hdr = header(WSD_MSG_SAN_LOCAL, sizeof(m), cookie), .session_id = session_id, .len = (uint32_t)len,
+	};
+
+	if (!len || len > sizeof(m.blob))
+		return -EINVAL;
+	memcpy(m.blob, blob, len);
+	return pc->state == PC_UP ? send_packet(pc, &m, sizeof(m)) : PROXY_CLIENT_E_DOWN;
+}
+
+static int send_san(struct proxy_client *pc, uint16_t type, uint64_t cookie, uint64_t session_id, uint32_t what, uint64_t a,
+		    uint64_t b)
+{
+	struct wsd_msg_san_plain m = {
+		.hdr = header(type, sizeof(m), cookie), .session_id = session_id, .what = what, .a = a, .b = b,
+	};
+
+	/* who has a session of a daemon from before asks in vain: this one does not know it */
+	return pc->state == PC_UP && (pc->caps & WSD_CAP_SAN) ? send_packet(pc, &m, sizeof(m)) : PROXY_CLIENT_E_DOWN;
+}
+
+int proxy_client_san_ready(struct proxy_client *pc, uint64_t cookie, uint64_t session_id)
+{
+	return send_san(pc, WSD_MSG_SAN_READY, cookie, session_id, 0, 0, 0);
+}
+
+int proxy_client_san_ask(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, enum wsd_san_what what, uint64_t a,
+			 uint64_t b)
+{
+	return send_san(pc, WSD_MSG_SAN_ASK, cookie, session_id, what, a, b);
+}
+
+/* The writer holds seq odd for a few hundred ns; one that was stopped there must not hold us up. */
+#define SEQ_TRIES 64
+
+unsigned proxy_client_subnets(const struct proxy_client *pc, struct wsd_subnet *ret, unsigned max, uint32_t *ret_gen)
+{
+	const struct wsd_notify_page *p = pc->page;
+	unsigned i, n, k, tries;
+	uint32_t seq;
+
+	if (ret_gen)
+		*ret_gen = 0;
+	if (pc->state != PC_UP || !(pc->caps & WSD_CAP_SAN))
+		return 0;
+	if (ret_gen)
+		*ret_gen = atomic_load_explicit(&p->san_gen, memory_order_acquire);
+	for (tries = 0; tries < SEQ_TRIES; tries++) {
+		seq = atomic_load_explicit(&p->subnet_seq, memory_order_acquire);
+		if (seq & 1)
+			continue;
+		n = atomic_load_explicit(&p->n_subnets, memory_order_relaxed);
+		if (n > WSD_SUBNETS_MAX)
+			n = WSD_SUBNETS_MAX;
+		if (n > max)
+			n = max;
+		memcpy(ret, (const void *)p->subnet, n * sizeof(*ret));
+		atomic_thread_fence(memory_order_acquire);
+		if (atomic_load_explicit(&p->subnet_seq, memory_order_relaxed) != seq)
+			continue;
+		for (i = k = 0; i < n; i++)
+			if ((ret[i].family == AF_INET && ret[i].prefix <= 32) || (ret[i].family == AF_INET6 && ret[i].prefix <= 128))
+				ret[k++] = ret[i];
+		return k;
+	}
+	return 0;
+}
+
 bool proxy_client_wait(struct proxy_client *pc, unsigned ms)
 {
 	struct pollfd p = { .fd = pc->fd, .events = POLLIN };
@@ -540,6 +641,17 @@ static bool packet_is_sound(const struct wsd_msg_hdr *hdr, size_t len, unsigned 
 		want = sizeof(struct wsd_msg_reattached);
 		want_fds = 1;
 		break;
+	case WSD_MSG_SAN_SETUP:
+		want = sizeof(struct wsd_msg_san_setup);
+		want_fds = 1;
+		break;
+	case WSD_MSG_SAN_REMOTE:
+		want = sizeof(struct wsd_msg_san_blob);
+		break;
+	case WSD_MSG_SAN_GO:
+	case WSD_MSG_SAN_LOOK:
+		want = sizeof(struct wsd_msg_san_plain);
+		break;
 	case WSD_MSG_REFUSED:
 	case WSD_MSG_REVOKED:
 	case WSD_MSG_ERROR:
@@ -603,6 +715,59 @@ static bool take_refused(const struct wsd_msg_refused *m, enum proxy_msg_type ty
 	return m->reason != WSD_R_NONE && m->reason < _WSD_R_N;
 }
 
+static bool is_size(uint32_t v, uint32_t min, uint32_t max)
+{
+	return v >= min && v <= max && !(v & (v - 1));
+}
+
+static bool path_is_sound(const struct wsd_san_path *p)
+{
+	return p->device[0] && memchr(p->device, 0, sizeof(p->device)) && !strchr(p->device, '/') && p->port && p->mtu >= 1 &&
+	       p->mtu <= 5 && p->timeout <= 31 && p->retry <= 7 && p->rnr_retry <= 7;
+}
+
+static bool take_setup(const struct wsd_msg_san_setup *m, int fd, struct proxy_msg *ret)
+{
+	if (!m->session_id || !m->nonce || m->side > 1 || (m->flags & ~WSD_SETUP_NO_OVERFLOW) ||
+	    !is_size(m->ring0, WSD_REMOTE_RING0_MIN, WSD_REMOTE_RING0_MAX) ||
+	    (m->ring1_max && !is_size(m->ring1_max, WSD_REMOTE_RING0_MIN, WSD_REMOTE_RING1_MAX)) ||
+	    (m->fill_max && !is_size(m->fill_max, WSD_REMOTE_RING0_MIN, WSD_REMOTE_RING1_MAX)) ||
+	    m->length != wsd_remote_length(m->ring0, m->ring1_max, m->fill_max) || !path_is_sound(&m->path) ||
+	    !memfd_is_safe(fd, m->length, F_SEAL_SHRINK | F_SEAL_GROW))
+		return false;
+	*ret = (struct proxy_msg){
+		.type = PROXY_MSG_SAN_SETUP, .cookie = m->hdr.cookie, .session_id = m->session_id,
+		.length = m->length, .ring_size = m->ring0, .side = m->side, .fd = fd, .setup = *m,
+	};
+	return true;
+}
+
+static bool take_remote(const struct wsd_msg_san_blob *m, struct proxy_msg *ret)
+{
+	if (!m->session_id || !m->len || m->len > sizeof(m->blob))
+		return false;
+	*ret = (struct proxy_msg){ .type = PROXY_MSG_SAN_REMOTE, .cookie = m->hdr.cookie, .session_id = m->session_id, .fd = -1,
+				   .blob_len = m->len };
+	memcpy(ret->blob, m->blob, m->len);
+	return true;
+}
+
+static bool take_san_plain(const struct wsd_msg_san_plain *m, enum proxy_msg_type type, struct proxy_msg *ret)
+{
+	*ret = (struct proxy_msg){ .type = type, .cookie = m->hdr.cookie, .session_id = m->session_id, .fd = -1 };
+	return m->session_id && !m->what;
+}
+
+static bool offers_has(const struct proxy_client *pc, uint64_t cookie)
+{
+	unsigned i;
+
+	for (i = pc->n_lost; i < pc->n; i++)
+		if (pc->offers[i] == cookie)
+			return true;
+	return false;
+}
+
 /* one packet; 1: *ret is filled, 0: nothing waits, 2: taken, nothing to report */
 static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 {
@@ -612,6 +777,9 @@ static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 		struct wsd_msg_session session;
 		struct wsd_msg_reattached reattached;
 		struct wsd_msg_refused refused;
+		struct wsd_msg_san_setup setup;
+		struct wsd_msg_san_blob blob;
+		struct wsd_msg_san_plain san;
 		char bytes[WSD_MSG_MAX];
 	} m;
 	union {
@@ -667,6 +835,29 @@ static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 				n_fds = 0;
 				r = 1;
 			}
+			break;
+		case WSD_MSG_SAN_SETUP:
+			ok = take_setup(&m.setup, fd, ret);
+			/* it stays unanswered until GO */
+			if (ok && offers_has(pc, m.hdr.cookie)) {
+				n_fds = 0;
+				r = 1;
+			}
+			break;
+		case WSD_MSG_SAN_REMOTE:
+			ok = take_remote(&m.blob, ret);
+			if (ok && offers_has(pc, m.hdr.cookie))
+				r = 1;
+			break;
+		case WSD_MSG_SAN_GO:
+			ok = take_san_plain(&m.san, PROXY_MSG_SAN_GO, ret);
+			if (ok && offers_remove(pc, m.hdr.cookie, true))
+				r = 1;
+			break;
+		case WSD_MSG_SAN_LOOK:
+			ok = take_san_plain(&m.san, PROXY_MSG_SAN_LOOK, ret);
+			if (ok)
+				r = 1;
 			break;
 		case WSD_MSG_REFUSED:
 			ok = take_refused(&m.refused, PROXY_MSG_REFUSED, ret);

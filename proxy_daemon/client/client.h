@@ -23,6 +23,12 @@
  * it, proxy_client_attached(); at the end proxy_client_withdraw(). A session goes on when the
  * daemon dies; nothing is reported then.
  *
+ * Life of an offer over RDMA: proxy_client_offer_san() -> 0; later PROXY_MSG_SESSION (both ends are on this host), or
+ * PROXY_MSG_SAN_SETUP: map msg.fd, make a queue pair, proxy_client_san_local(); PROXY_MSG_SAN_REMOTE: connect it,
+ * proxy_client_san_ready(); PROXY_MSG_SAN_GO: use it. Until GO it is unanswered: PROXY_MSG_REFUSED may come at any point, also
+ * because the daemon went away. Afterwards PROXY_MSG_REVOKED and PROXY_MSG_SAN_LOOK. A reattached end gets SETUP and at once GO: it has
+ * the memory and no queue pair.
+ *
  * Daemon:    WSD_PROXY_SOCKET if set (secure_getenv: ignored in set-id programs), and then
  *            only that; else WSD_PROXYD_SYSTEM_PATH; else $XDG_RUNTIME_DIR/wsd/proxyd.sock.
  *            It must run as root or as our effective user (SO_PEERCRED), its path must be
@@ -39,6 +45,7 @@
 #define PROXY_DAEMON_CLIENT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <wsd/proxy_proto.h>
 
@@ -48,6 +55,7 @@ enum proxy_client_answer {
 	PROXY_CLIENT_E_BUSY,	/* its socket is full; try again later */
 	PROXY_CLIENT_E_LIMIT,	/* PROXY_CLIENT_OFFERS wait for an answer already: WSD_R_LIMIT */
 	PROXY_CLIENT_E_SOCKET,	/* the descriptor offered is no connected IP socket: WSD_R_NOT_TCP */
+	PROXY_CLIENT_E_NO_SAN,	/* the daemon knows nothing of RDMA: offer without */
 };
 
 #define PROXY_CLIENT_OFFERS	4096u	/* unanswered offers of one process */
@@ -57,6 +65,10 @@ enum proxy_msg_type {
 	PROXY_MSG_REFUSED,	/* stays on TCP, reason says why */
 	PROXY_MSG_REVOKED,	/* an existing session's gates are closed for good */
 	PROXY_MSG_REATTACHED,	/* another process had it: map fd; `at` says where its side lies */
+	PROXY_MSG_SAN_SETUP,	/* RDMA: map fd (a struct wsd_remote), make the queue pair that `setup` describes */
+	PROXY_MSG_SAN_REMOTE,	/* what the peer's queue pair is: blob */
+	PROXY_MSG_SAN_GO,	/* both ends are ready */
+	PROXY_MSG_SAN_LOOK,	/* a word of struct wsd_remote has changed */
 };
 
 struct proxy_msg {
@@ -72,6 +84,24 @@ struct proxy_msg {
 	uint32_t side;		/* 0 or 1 */
 	int fd;			/* close-on-exec, the caller's; -1 in other messages */
 	struct wsd_side_at at;	/* REATTACHED; not checked */
+	union {
+		/* SAN_SETUP; session_id, length, side above too. Checked: the fd as above, length is wsd_remote_length() of the
+		 * sizes, which are powers of two in bounds; the ids are not 0; path.device is a name, terminated, without '/'; the
+		 * small numbers are ones that ibverbs takes. What the memory holds is not checked. */
+		struct wsd_msg_san_setup setup;
+		struct {		/* SAN_REMOTE */
+			uint32_t blob_len;	/* 1 .. WSD_SAN_BLOB_MAX */
+			uint8_t blob[WSD_SAN_BLOB_MAX];
+		};
+	};
+};
+
+/* what OFFER_SAN says beside the socket */
+struct proxy_san_offer {
+	uint32_t ring0;		/* wanted, 0: the daemon's choice */
+	uint32_t flags;		/* WSD_SAN_FORCE or 0 */
+	uint32_t n_tx, n_rx;	/* digests, see struct wsd_msg_offer_san */
+	struct wsd_digest tx[WSD_DIGESTS], rx[WSD_DIGESTS];
 };
 
 struct proxy_client;
@@ -159,6 +189,33 @@ int proxy_client_side(struct proxy_client *pc, uint64_t cookie, uint64_t session
  */
 int proxy_client_reattach(struct proxy_client *pc, int fd, uint64_t sock_cookie, uint64_t cookie, uint64_t over,
 			  const struct wsd_side_at *claim);
+
+/**
+ * proxy_client_offer_san() - offer a connection whose peer may be on another host, or that is to use RDMA
+ *
+ * As proxy_client_offer(). The daemon must have welcomed us: until then PROXY_CLIENT_E_BUSY.
+ *
+ * Return: as proxy_client_offer(), or PROXY_CLIENT_E_NO_SAN.
+ */
+int proxy_client_offer_san(struct proxy_client *pc, int fd, uint32_t role, uint64_t sock_cookie, uint64_t cookie,
+			   const struct proxy_san_offer *x);
+
+/* what the peer must know of our queue pair, at most WSD_SAN_BLOB_MAX bytes. Return: as proxy_client_withdraw(), -EINVAL. */
+int proxy_client_san_local(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, const void *blob, size_t len);
+/* the queue pair is connected. Return: as proxy_client_withdraw(). */
+int proxy_client_san_ready(struct proxy_client *pc, uint64_t cookie, uint64_t session_id);
+/* Ask; the answer is a word of struct wsd_remote, and PROXY_MSG_SAN_LOOK. Return: as proxy_client_withdraw(). */
+int proxy_client_san_ask(struct proxy_client *pc, uint64_t cookie, uint64_t session_id, enum wsd_san_what what, uint64_t a,
+			 uint64_t b);
+
+/**
+ * proxy_client_subnets() - where RDMA may reach, as the daemon says
+ * @ret:	room for @max entries; checked: family AF_INET or AF_INET6, prefix at most its bits
+ * @ret_gen:	changes when RDMA devices, links or addresses have; may be NULL
+ *
+ * Return: how many; 0 also while there is no daemon, or one that knows nothing of RDMA.
+ */
+unsigned proxy_client_subnets(const struct proxy_client *pc, struct wsd_subnet *ret, unsigned max, uint32_t *ret_gen);
 
 /* The one call that waits: until a message is there or ms have passed; true: look. For who cannot go on without the answer. */
 bool proxy_client_wait(struct proxy_client *pc, unsigned ms);
