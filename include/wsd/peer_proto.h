@@ -80,6 +80,8 @@ struct wsd_peer_hello {
 
 struct wsd_peer_ping {		/* PING, PONG */
 	uint64_t stamp;
+	uint32_t n_held;	/* sessions that the sender of PING has over this link; not 0: do not close it as idle. PONG: 0 */
+	uint32_t reserved;
 };
 
 enum wsd_peer_bye {
@@ -167,7 +169,7 @@ struct wsd_peer_state_of {
 static_assert(sizeof(struct wsd_peer_hdr) == 16, "wire");
 static_assert(sizeof(struct wsd_peer_addr) == 24, "wire");
 static_assert(sizeof(struct wsd_peer_hello) == 40, "wire");
-static_assert(sizeof(struct wsd_peer_ping) == 8, "wire");
+static_assert(sizeof(struct wsd_peer_ping) == 16, "wire");
 static_assert(sizeof(struct wsd_peer_reason) == 8, "wire");
 static_assert(sizeof(struct wsd_peer_counts) == 24, "wire");
 static_assert(sizeof(struct wsd_peer_offer) == 104, "wire");

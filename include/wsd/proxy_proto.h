@@ -350,11 +350,11 @@ struct wsd_msg_status_peer {
 	uint32_t version;		/* spoken, 0: none */
 	uint32_t n_held;		/* sessions that need it */
 	uint32_t outgoing;		/* we made the connection */
-	char why[64];			/* words, zero terminated: why there is no link */
+	char why[128];			/* words, zero terminated: why there is no link */
 };
 enum wsd_peer_link { WSD_PEER_LINK_NONE, WSD_PEER_LINK_CONNECTING, WSD_PEER_LINK_UP };
 
-static_assert(sizeof(struct wsd_msg_status_peer) == 168, "ABI");
+static_assert(sizeof(struct wsd_msg_status_peer) == 232, "ABI");
 static_assert(sizeof(struct wsd_msg_hdr) == 16, "ABI");
 static_assert(sizeof(struct wsd_addr) == 24, "ABI");
 static_assert(sizeof(struct wsd_msg_offer) == 88, "ABI");

@@ -105,7 +105,9 @@ static int from_file(void *user, const char *section, const char *name, const ch
 	const struct argp_option *o;
 	int r = -ENOENT;
 
-	if (!strcmp(section, "proxyd"))
+	if (!strcmp(section, "san"))
+		r = san_config_set(&((struct loading *)user)->cfg->san, name, value);
+	else if (!strcmp(section, "proxyd"))
 		for (o = options; o->name; o++)
 			if (!strcmp(o->name, name))
 				r = set_option(user, o->key, value);
@@ -179,6 +181,7 @@ int config_load(struct config *cfg, int argc, char **argv)
 		.quota_sessions = 16384, .quota_bytes = default_quota_bytes(), .ring_size = WSD_RING_DEFAULT,
 		.idle_exit_s = 30, .log_level = LOG_L_WARN,
 	};
+	san_config_default(&cfg->san);
 	/* once for the mode and the file, then the file, then again for what overrides it */
 	argp_parse(&argp, argc, argv, 0, NULL, &l);
 	cfg->private_daemon = l.mode == MODE_PRIVATE || (l.mode == MODE_DEFAULT && geteuid() != 0);
@@ -196,8 +199,9 @@ int config_load(struct config *cfg, int argc, char **argv)
 	}
 	l.pass = 2;
 	argp_parse(&argp, argc, argv, 0, NULL, &l);
-	if (cfg->socket[0])
-		return 0;
+	r = san_config_finish(&cfg->san, cfg->private_daemon);
+	if (r || cfg->socket[0])
+		return r;
 	if (cfg->private_daemon)
 		return private_path(cfg);
 	strcpy(cfg->socket, WSD_PROXYD_SYSTEM_PATH);

@@ -2,7 +2,7 @@
 /*
  * config.h - options of wsd-proxyd: built-in values, then the file, then the command line
  *
- * File (ini): section [proxyd], the long option names as keys. It is read when --config names it,
+ * File (ini): section [proxyd], the long option names as keys; section [san] is san/config.h's. It is read when --config names it,
  * or, for a system daemon, when /etc/wsd/proxyd.conf exists.
  */
 #ifndef PROXYD_CONFIG_H
@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/un.h>
+
+#include "proxy_daemon/server/san/config.h"
 
 #define CONFIG_FILE "/etc/wsd/proxyd.conf"
 
@@ -23,6 +25,7 @@ struct config {
 	uint32_t ring_size;
 	unsigned idle_exit_s;
 	int log_level;
+	struct san_config san;
 };
 
 /* 0, or -EINVAL with a line on standard error; may exit() for --help */

@@ -14,6 +14,7 @@
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/request.h"
+#include "proxy_daemon/server/san/peer_status.h"
 #include "proxy_daemon/server/status.h"
 
 #ifndef SO_PEERPIDFD
@@ -261,6 +262,12 @@ static void handle(struct conn *c, const union request *rq)
 		return;
 	case WSD_MSG_UNLOAD:
 		take_unload(c, &rq->plain);
+		return;
+	case WSD_MSG_PEERS:
+		if ((rq->plain.flags & WSD_PEERS_RETRY) && c->uid != 0 && c->uid != c->srv->uid)
+			conn_error(c, WSD_R_NOT_OWNER, "PEERS with RETRY by another user");
+		else
+			peer_status(c, rq->plain.flags & WSD_PEERS_RETRY);
 		return;
 	}
 	if (!c->hello) {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "proxy_daemon/server/harden.h"
@@ -53,7 +54,7 @@ static void drop_capabilities(void)
 
 /* A list of what is allowed; the rest fails with EPERM. Not a kill: an unforeseen call of a library
  * must cost a message, not every session's G21. */
-static __attribute__((unused)) void filter_calls(void)
+static __attribute__((unused)) void filter_calls(bool peers)
 {
 	static const int allow[] = {
 		SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(close), SCMP_SYS(lseek),
@@ -63,7 +64,7 @@ static __attribute__((unused)) void filter_calls(void)
 		SCMP_SYS(fcntl), SCMP_SYS(dup), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(epoll_create1),
 		SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2),
 		SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(signalfd4), SCMP_SYS(eventfd2),
-		SCMP_SYS(socket), SCMP_SYS(bind), SCMP_SYS(connect), SCMP_SYS(accept4), SCMP_SYS(shutdown),
+		SCMP_SYS(bind), SCMP_SYS(connect), SCMP_SYS(accept4), SCMP_SYS(shutdown),
 		SCMP_SYS(getsockname), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(sendto),
 		SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg),
 		SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise), SCMP_SYS(brk),
@@ -76,6 +77,10 @@ static __attribute__((unused)) void filter_calls(void)
 		SCMP_SYS(getegid), SCMP_SYS(getrandom), SCMP_SYS(prlimit64), SCMP_SYS(uname),
 		SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(gettimeofday), SCMP_SYS(getdents64),
 	};
+	/* with links to other hosts: their addresses come and go, so sockets are made all the time */
+	static const int allow_peers[] = { SCMP_SYS(listen), SCMP_SYS(getpeername) };
+	static const int families[] = { AF_UNIX, AF_NETLINK, AF_INET, AF_INET6 };
+	unsigned n_families = peers ? 4 : 2;
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	unsigned i;
 	int r = 0;
@@ -84,6 +89,10 @@ static __attribute__((unused)) void filter_calls(void)
 		return;
 	for (i = 0; i < sizeof(allow) / sizeof(*allow) && !r; i++)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allow[i], 0);
+	for (i = 0; peers && i < sizeof(allow_peers) / sizeof(*allow_peers) && !r; i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allow_peers[i], 0);
+	for (i = 0; i < n_families && !r; i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
 	/* newer than the library: pidfd_open is 434 everywhere */
 	if (!r)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, 434, 0);
@@ -94,12 +103,12 @@ static __attribute__((unused)) void filter_calls(void)
 	seccomp_release(ctx);
 }
 
-void harden_privileges(bool sandbox)
+void harden_privileges(bool sandbox, bool peers)
 {
 	if (geteuid() == 0)
 		drop_capabilities();
 #ifndef __SANITIZE_ADDRESS__	/* its leak check traces the process, and spins when it may not */
 	if (sandbox)
-		filter_calls();
+		filter_calls(peers);
 #endif
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 void harden_limits(void);		/* as many descriptors as allowed */
-void harden_privileges(bool sandbox);	/* no new privileges, few capabilities, seccomp */
+/* no new privileges, few capabilities, seccomp. @peers: links to other hosts are on, which takes sockets of AF_INET and AF_INET6 */
+void harden_privileges(bool sandbox, bool peers);
 
 #endif

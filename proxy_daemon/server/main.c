@@ -23,7 +23,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	r = server_listen(&srv);
 	if (!r) {
-		harden_privileges(!cfg.no_sandbox);
+		harden_privileges(!cfg.no_sandbox, cfg.san.peers);
 		r = server_run(&srv);
 	}
 	server_fini(&srv);

@@ -12,6 +12,7 @@ static const size_t request_size[] = {
 	[WSD_MSG_STATUS] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_UNLOAD] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_REATTACH] = sizeof(struct wsd_msg_reattach),
+	[WSD_MSG_PEERS] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_SIDE] = sizeof(struct wsd_msg_side),
 };
 #define N_REQUESTS (sizeof(request_size) / sizeof(*request_size))
@@ -103,6 +104,10 @@ int request_parse(union request *ret, const void *buf, size_t len, const char **
 	case WSD_MSG_STATUS:
 		if (ret->plain.flags || ret->plain.reserved)
 			what = "STATUS with flags";
+		break;
+	case WSD_MSG_PEERS:
+		if (ret->plain.flags > WSD_PEERS_RETRY || ret->plain.reserved)
+			what = "PEERS with unknown flags";
 		break;
 	case WSD_MSG_UNLOAD:
 		if (ret->plain.flags > WSD_UNLOAD_REVOKE || ret->plain.reserved)

@@ -12,6 +12,7 @@
 #include "proxy_daemon/server/conn.h"
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/log.h"
+#include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/server.h"
 
 #define SWEEP_US	2000000u
@@ -222,7 +223,10 @@ int server_listen(struct server *srv)
 	if (r)
 		return r;
 	r = sd_event_add_io(srv->event, &srv->accept_source, srv->listener.fd, EPOLLIN, on_accept, srv);
-	return r < 0 ? r : 0;
+	if (r < 0)
+		return r;
+	(void)link_init(srv);		/* what is wrong with it is logged; this host's connections need none */
+	return 0;
 }
 
 int server_run(struct server *srv)
@@ -256,6 +260,7 @@ void server_fini(struct server *srv)
 		while ((e = TAILQ_FIRST(&srv->ends)))
 			end_free(e);
 	}
+	link_fini(srv);
 	srv->idle = sd_event_source_disable_unref(srv->idle);
 	srv->sweep = sd_event_source_disable_unref(srv->sweep);
 	srv->reaper = sd_event_source_disable_unref(srv->reaper);

@@ -37,6 +37,7 @@
 struct conn;
 struct end;
 struct session;
+struct links;
 
 /* a place in the list of ends that stays good while ends go */
 struct end_cursor {
@@ -71,6 +72,7 @@ struct server {
 
 	struct user *users;
 	struct netns_table netns;
+	struct links *links;		/* to other hosts' daemons (san/link.h); NULL: the feature is off */
 	bool unloading, stopping;
 };
 

@@ -11,11 +11,13 @@ const char *argp_program_version = "wsdctl " WSD_VERSION;
 
 static const struct ctl_command commands[] = {
 	{ "status", "daemon, providers and connections, with the reason of each that is on TCP", cmd_status },
+	{ "peers", "daemons of other hosts, and why there is no link", cmd_peers },
 	{ "doctor", "check what acceleration needs, and say what to do next", cmd_doctor },
 	{ "list", "providers in the catalog", cmd_list },
 	{ "install", "put a provider into the catalog", cmd_install },
 	{ "remove", "take a provider out of the catalog", cmd_remove },
 	{ "stop", "stop the daemon; connections go on", cmd_stop },
+	{ "key", "make the key that the daemons of a cluster share", cmd_key },
 	{ 0 },
 };
 

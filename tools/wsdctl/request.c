@@ -38,6 +38,8 @@ static size_t length_of(uint16_t type)
 		return sizeof(struct wsd_msg_status_daemon);
 	case WSD_MSG_STATUS_CONN:
 		return sizeof(struct wsd_msg_status_conn);
+	case WSD_MSG_STATUS_PEER:
+		return sizeof(struct wsd_msg_status_peer);
 	case WSD_MSG_STATUS_END:
 		return sizeof(struct wsd_msg_plain);
 	case WSD_MSG_ERROR:

@@ -6,6 +6,8 @@
  *   request.c   packets to and from the daemon, each wait bounded
  *   status.c    wsdctl status: asks; print_status.c and json_status.c show
  *   stop.c      wsdctl stop
+ *   peers.c     wsdctl peers
+ *   key.c       wsdctl key
  *   catalog.c   wsdctl install, remove, list
  *   doctor.c    wsdctl doctor: check.c does the looking
  *
@@ -40,6 +42,8 @@ struct ctl_command {
 
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
+int cmd_peers(int argc, char **argv);
+int cmd_key(int argc, char **argv);
 int cmd_install(int argc, char **argv);
 int cmd_remove(int argc, char **argv);
 int cmd_list(int argc, char **argv);
@@ -58,11 +62,12 @@ union message {
 	struct wsd_msg_refused refused;
 	struct wsd_msg_status_daemon daemon;
 	struct wsd_msg_status_conn conn;
+	struct wsd_msg_status_peer peer;
 	uint8_t bytes[WSD_MSG_MAX];
 };
 
 /**
- * request_open() - connect to the daemon and send a STATUS or UNLOAD
+ * request_open() - connect to the daemon and send a STATUS, PEERS or UNLOAD
  * @ret_fd:	connection; written only when 0 is returned
  * @path:	filled with the socket's path as by endpoint_find()
  * @wanted:	path the user named, or NULL

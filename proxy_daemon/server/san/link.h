@@ -70,9 +70,23 @@ struct link_ops {
 	void (*room)(struct far *far);
 };
 
+/* microseconds; tests shorten them between link_init() and the first link_get() */
+struct link_times {
+	uint64_t connect;		/* for TCP ... */
+	uint64_t handshake;		/* ... then until the other's HELLO */
+	uint64_t ping_held, ping_idle;
+	uint64_t dead;			/* a PING is unanswered for so long */
+	uint64_t idle;			/* a link that is not held is closed */
+	uint64_t again_min, again_max;	/* held fars: pause before connecting again, doubling */
+	uint64_t absent_min, absent_max; /* others: so long -EHOSTDOWN, doubling */
+	uint64_t rescan;
+};
+
 int link_init(struct server *srv);	/* 0, also when the feature is off; -errno, logged */
 void link_fini(struct server *srv);
 void link_watch(struct server *srv, const struct link_ops *ops);	/* once; without, messages are dropped */
+
+struct link_times *link_times(struct server *srv);	/* NULL when the feature is off */
 
 /* addresses of this host may have changed: opens and closes listeners. Also done now and then by itself */
 void link_rescan(struct server *srv);

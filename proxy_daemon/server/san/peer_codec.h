@@ -8,6 +8,7 @@
 #ifndef PROXYD_SAN_PEER_CODEC_H
 #define PROXYD_SAN_PEER_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <wsd/peer_proto.h>
 #include <wsd/proxy_proto.h>
@@ -61,5 +62,7 @@ int peer_build(void *buf, size_t room, uint16_t type, uint64_t id, const void *b
 /* addresses in the form of the wire: 16 bytes, IPv4 mapped. A socket of AF_INET6 may have a mapped one itself */
 void peer_ip(uint8_t ret[16], const struct wsd_addr *a);
 void peer_addr(struct wsd_peer_addr *ret, const struct wsd_addr *a);
+/* and back: AF_INET when it is mapped */
+void peer_addr_of(struct wsd_addr *ret, const uint8_t ip[16], uint16_t port);
 
 #endif

@@ -1,0 +1,1256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * links between daemons: real GnuTLS over addresses of 127/8
+ *
+ * A *host* is as much of a daemon as links need, several in one event loop. A *raw* peer is one written here, independently: it
+ * derives its keys itself and says what it likes. Every test has a /24 of its own, by chance.
+ */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proxy_daemon/server/san/link.h"
+#include "proxy_daemon/server/server.h"
+
+#define DEADLINE_US	15000000ull
+
+static sd_event *loop;
+static uint8_t net[3];
+
+static uint64_t clock_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* let everything happen until a condition holds */
+#define RUN_UNTIL(cond) ({						\
+	uint64_t _end = clock_us() + DEADLINE_US;			\
+	bool _ok;							\
+	while (!(_ok = (cond)) && clock_us() < _end)			\
+		sd_event_run(loop, 2000);				\
+	_ok; })
+
+/* let happen what happens at once: some rounds in which nothing does */
+static void settle(void)
+{
+	unsigned quiet = 0;
+
+	while (quiet < 20)
+		quiet = sd_event_run(loop, 2000) > 0 ? 0 : quiet + 1;
+}
+
+static struct wsd_addr addr(uint8_t host)
+{
+	struct wsd_addr a = { .family = AF_INET, .port = 80 };
+
+	memcpy(a.ip, net, 3);
+	a.ip[3] = host;
+	return a;
+}
+
+static void ip_of(uint8_t ret[16], uint8_t host)
+{
+	struct wsd_addr a = addr(host);
+
+	peer_ip(ret, &a);
+}
+
+/* ---- hosts ---- */
+
+struct host {
+	struct server srv;
+	uint8_t n;
+	unsigned ups, agains, downs, rooms, messages;
+	enum link_why why;
+	struct far *far;
+	struct wsd_peer_hdr last;
+	union peer_body body;
+	size_t n_tail;
+	uint64_t ids[64];
+	bool answer;
+};
+
+static struct host *host_of(struct far *f)
+{
+	return (struct host *)((char *)far_server(f) - offsetof(struct host, srv));
+}
+
+static void on_up(struct far *f, bool again)
+{
+	struct host *h = host_of(f);
+
+	cr_expect(far_is_up(f));
+	h->far = f;
+	h->ups++;
+	h->agains += again;
+}
+
+static void on_down(struct far *f, enum link_why why)
+{
+	struct host *h = host_of(f);
+
+	cr_expect(!far_is_up(f));
+	h->far = f;
+	h->downs++;
+	h->why = why;
+}
+
+static void on_message(struct far *f, const struct peer_msg *m)
+{
+	struct host *h = host_of(f);
+
+	h->last = m->hdr;
+	h->body = m->body;
+	h->n_tail = m->n_tail;
+	h->ids[h->messages++ % 64] = m->hdr.id;
+	if (h->answer)
+		cr_expect_eq(far_send(f, WSD_PEER_WAIT, m->hdr.id, NULL, 0, NULL, 0), 0);
+}
+
+static void on_room(struct far *f)
+{
+	host_of(f)->rooms++;
+}
+
+static const struct link_ops ops = { .up = on_up, .down = on_down, .message = on_message, .room = on_room };
+static const char *const good_key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+static const char *const other_key = "10112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+static void set(struct san_config *c, const char *name, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	cr_assert_eq(san_config_set(c, name, text), 0, "%s = %s", name, text);
+}
+
+static void init_loop(void)
+{
+	if (loop)
+		return;
+	cr_assert_geq(sd_event_new(&loop), 0);
+	net[0] = 127;
+	cr_assert_eq(gnutls_rnd(GNUTLS_RND_NONCE, net + 1, 2), 0);
+	net[1] |= 1;	/* not 127.0.0: that is everybody's */
+}
+
+/* @n: its address; 0 bytes of key: the good one. The subnet is the lower half of the /24 */
+static void host_start_at(struct host *h, uint8_t n, const char *key, uint8_t second)
+{
+	struct san_config *c = &h->srv.cfg.san;
+	int r;
+
+	init_loop();
+	memset(h, 0, sizeof(*h));
+	h->n = n;
+	h->srv.event = loop;
+	san_config_default(c);
+	set(c, "subnets", "%u.%u.%u.0/25", net[0], net[1], net[2]);
+	set(c, "listen", "%u.%u.%u.%u", net[0], net[1], net[2], n);
+	if (second)
+		set(c, "listen", "%u.%u.%u.%u", net[0], net[1], net[2], second);
+	r = san_key_parse(c->key, key, strlen(key));
+	cr_assert_gt(r, 0);
+	c->key_len = (unsigned)r;
+	c->peers = true;
+	cr_assert_eq(link_init(&h->srv), 0);
+	link_watch(&h->srv, &ops);
+}
+
+static void host_start(struct host *h, uint8_t n, const char *key)
+{
+	host_start_at(h, n, key, 0);
+}
+
+static int get(struct host *h, uint8_t to)
+{
+	struct wsd_addr local = addr(h->n), remote = addr(to);
+
+	return link_get(&h->srv, &local, &remote, &h->far);
+}
+
+static enum link_why why(struct host *h, uint8_t to)
+{
+	struct wsd_addr local = addr(h->n), remote = addr(to);
+
+	return link_why(&h->srv, &local, &remote);
+}
+
+static unsigned n_links(struct host *h)
+{
+	struct wsd_msg_status_peer p;
+	struct far *f = NULL;
+	unsigned n = 0;
+
+	while ((f = far_next(&h->srv, f))) {
+		memset(&p, 0, sizeof(p));
+		far_describe(f, &p);
+		n += p.state == WSD_PEER_LINK_UP;
+	}
+	return n;
+}
+
+static void join(struct host *a, struct host *b)
+{
+	cr_assert_eq(get(a, b->n), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(a->ups && b->ups), "no link: %s", link_why_text(a->why));
+}
+
+/* ---- raw peers ---- */
+
+static int tcp(uint8_t from, uint8_t to)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET }, b = { .sin_family = AF_INET, .sin_port = htons(WSD_PEER_PORT) };
+	struct wsd_addr w = addr(from);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memcpy(&a.sin_addr, w.ip, 4);
+	w = addr(to);
+	memcpy(&b.sin_addr, w.ip, 4);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&b, sizeof(b)), 0);
+	return fd;
+}
+
+static int tcp_listener(uint8_t at, int backlog)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(WSD_PEER_PORT) };
+	struct wsd_addr w = addr(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	memcpy(&a.sin_addr, w.ip, 4);
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	cr_assert_eq(listen(fd, backlog), 0);
+	return fd;
+}
+
+/* the daemon has hung up, whatever it said before */
+static bool hung_up(int fd)
+{
+	char waste[4096];
+	ssize_t n;
+
+	while ((n = recv(fd, waste, sizeof(waste), MSG_DONTWAIT)) > 0)
+		;
+	return n == 0 || errno != EAGAIN;
+}
+
+struct raw {
+	int fd;
+	gnutls_session_t gs;
+	gnutls_psk_client_credentials_t cc;
+	uint8_t in[65536];
+	size_t n_in;
+};
+
+static const char *const psk_only = "NONE:+VERS-TLS1.3:+AEAD:+AES-128-GCM:+CHACHA20-POLY1305:+ECDHE-PSK:+GROUP-X25519:+SIGN-ALL";
+
+static int raw_shake(struct raw *w, uint8_t from, uint8_t to, const char *key, const char *identity, const char *priority)
+{
+	uint8_t secret[32], text[11 + 32], psk[32];
+	gnutls_datum_t name = { (unsigned char *)identity, (unsigned)strlen(identity) }, k = { psk, 32 };
+	size_t n = sizeof(secret);
+	int r;
+
+	memset(w, 0, sizeof(*w));
+	w->fd = tcp(from, to);
+	cr_assert_eq(gnutls_hex_decode(&(gnutls_datum_t){ (unsigned char *)key, 64 }, secret, &n), 0);
+	memcpy(text, "wsd-peer/1", 11);
+	ip_of(text + 11, from);
+	ip_of(text + 27, to);
+	cr_assert_eq(gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, 32, text, sizeof(text), psk), 0);
+	cr_assert_eq(gnutls_init(&w->gs, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL), 0);
+	cr_assert_eq(gnutls_priority_set_direct(w->gs, priority, NULL), 0);
+	gnutls_psk_allocate_client_credentials(&w->cc);
+	gnutls_psk_set_client_credentials2(w->cc, &name, &k, GNUTLS_PSK_KEY_RAW);
+	gnutls_credentials_set(w->gs, GNUTLS_CRD_PSK, w->cc);
+	gnutls_transport_set_int(w->gs, w->fd);
+	fcntl(w->fd, F_SETFL, O_NONBLOCK);
+	while ((r = gnutls_handshake(w->gs)) == GNUTLS_E_AGAIN || r == GNUTLS_E_INTERRUPTED)
+		sd_event_run(loop, 1000);
+	return r;
+}
+
+static void raw_close(struct raw *w)
+{
+	gnutls_deinit(w->gs);
+	gnutls_psk_free_client_credentials(w->cc);
+	close(w->fd);
+}
+
+static void raw_send(struct raw *w, uint16_t type, uint64_t id, const void *body, size_t n, const void *tail, size_t m)
+{
+	uint8_t buf[sizeof(struct wsd_peer_hdr) + 512];
+	struct wsd_peer_hdr h = { (uint32_t)(sizeof(h) + n + m), type, (uint16_t)n, id };
+	ssize_t r;
+
+	cr_assert_leq(sizeof(h) + n + m, sizeof(buf));
+	memcpy(buf, &h, sizeof(h));
+	if (n)
+		memcpy(buf + sizeof(h), body, n);
+	if (m)
+		memcpy(buf + sizeof(h) + n, tail, m);
+	while ((r = gnutls_record_send(w->gs, buf, sizeof(h) + n + m)) == GNUTLS_E_AGAIN)
+		sd_event_run(loop, 1000);
+	cr_assert_eq(r, (ssize_t)(sizeof(h) + n + m));
+}
+
+/* the next message; type 0: it has hung up without one */
+static struct peer_msg raw_next(struct raw *w)
+{
+	uint64_t end = clock_us() + DEADLINE_US;
+	struct peer_msg m = { 0 };
+	const char *what = "";
+	ssize_t n;
+	int len;
+
+	for (;;) {
+		len = peer_length(w->in, w->n_in);
+		cr_assert_geq(len, 0);
+		if (len && (size_t)len <= w->n_in)
+			break;
+		cr_assert_lt(clock_us(), end, "nothing more comes");
+		n = gnutls_record_recv(w->gs, w->in + w->n_in, sizeof(w->in) - w->n_in);
+		if (n == GNUTLS_E_AGAIN)
+			sd_event_run(loop, 1000);
+		else if (n <= 0)
+			return m;
+		else
+			w->n_in += (size_t)n;
+	}
+	cr_assert_eq(peer_parse(&m, w->in, (size_t)len, &what), 0, "%s", what);
+	m.tail = NULL;
+	memmove(w->in, w->in + len, w->n_in - (size_t)len);
+	w->n_in -= (size_t)len;
+	return m;
+}
+
+static uint32_t raw_bye(struct raw *w)
+{
+	struct peer_msg m;
+
+	do
+		m = raw_next(w);
+	while (m.hdr.type == WSD_PEER_PING || m.hdr.type == WSD_PEER_PONG || m.hdr.type == WSD_PEER_HELLO);
+	return m.hdr.type == WSD_PEER_BYE ? m.body.reason.reason : 0;
+}
+
+static const struct wsd_peer_hello raw_hello_body = {
+	.min_version = 1, .max_version = 1, .sessions_max = 1, .host_id = "a raw peer, yes", .boot = 7,
+};
+
+static void raw_join(struct raw *w, struct host *h, uint8_t from, const struct wsd_peer_hello *hello)
+{
+	cr_assert_eq(raw_shake(w, from, h->n, good_key, "wsd-peer/1", psk_only), 0);
+	raw_send(w, WSD_PEER_HELLO, 0, hello, sizeof(*hello), NULL, 0);
+}
+
+/* ---- who gets in ---- */
+
+Test(link, with_one_key_is_made_and_carries_messages_in_order, .timeout = 60)
+{
+	static struct host a, b;
+	struct wsd_peer_fill fill = { .from = 5, .len = 50000 };
+	static uint8_t bytes[50000];
+	uint64_t i;
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, good_key);
+	join(&a, &b);
+	cr_expect_eq(get(&a, 3), 0);
+	cr_expect_eq(get(&b, 2), 0, "the same link serves both");
+	cr_expect_eq(far_why(a.far), LINK_FINE);
+	cr_expect_eq(n_links(&a) + n_links(&b), 2);
+	cr_expect_eq(memcmp(far_host_id(a.far), far_host_id(b.far), 16) == 0, false);
+	cr_expect_eq(a.agains + b.agains, 0);
+	b.answer = true;
+	for (i = 1; i <= 40; i++)
+		cr_assert_eq(i % 4 ? far_send(a.far, WSD_PEER_READY, i, NULL, 0, NULL, 0) :
+				     far_send(a.far, WSD_PEER_FILL, i, &fill, sizeof(fill), bytes, sizeof(bytes)), 0);
+	cr_assert(RUN_UNTIL(a.messages == 40));
+	for (i = 0; i < 40; i++)
+		cr_expect(a.ids[i] == i + 1 && b.ids[i] == i + 1, "message %lu", i);
+	cr_expect_eq(b.n_tail, sizeof(bytes));
+	cr_expect_eq(b.body.fill.from, 5);
+	cr_expect_eq(far_send(a.far, WSD_PEER_FILL, 1, &fill, sizeof(fill), bytes, WSD_PEER_MSG_MAX), -EMSGSIZE);
+	cr_expect_neq(far_new_id(a.far) & 1, far_new_id(b.far) & 1, "the two never choose one id");
+	i = far_new_id(a.far);
+	cr_expect(far_id_is_ours(a.far, i) && !far_id_is_ours(b.far, i));
+	link_fini(&b.srv);
+	cr_expect(RUN_UNTIL(a.downs == 1));
+	cr_expect_eq(a.why, LINK_CLOSED);
+	cr_expect_eq(far_send(a.far, WSD_PEER_READY, 1, NULL, 0, NULL, 0), -ENOTCONN);
+	link_fini(&a.srv);
+}
+
+Test(link, over_ipv6_as_well, .timeout = 60)
+{
+	static struct host a;
+	struct wsd_addr l = { .family = AF_INET6 }, r = l;
+
+	/* ::1 is all the IPv6 that is sure to be there, so: it is found, and it is ourselves */
+	init_loop();
+	a.srv.event = loop;
+	san_config_default(&a.srv.cfg.san);
+	set(&a.srv.cfg.san, "subnets", "fd07::/64");
+	a.srv.cfg.san.key_len = SAN_KEY_MIN;
+	a.srv.cfg.san.peers = true;
+	cr_assert_eq(link_init(&a.srv), 0);
+	inet_pton(AF_INET6, "fd07::1", l.ip);
+	inet_pton(AF_INET6, "fd07::2", r.ip);
+	cr_expect_eq(link_get(&a.srv, &l, &r, &a.far), -EHOSTDOWN, "that address is not ours");
+	cr_expect_not_null(a.far);
+	inet_pton(AF_INET6, "fd08::2", r.ip);
+	cr_expect_eq(link_get(&a.srv, &l, &r, &a.far), -EHOSTDOWN);
+	cr_expect_null(a.far);
+	cr_expect_eq(link_why(&a.srv, &l, &r), LINK_NOT_SAN);
+	link_fini(&a.srv);
+}
+
+Test(link, with_two_keys_is_not, .timeout = 60)
+{
+	static struct host a, b;
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, other_key);
+	cr_assert_eq(get(&a, 3), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(a.downs == 1));
+	cr_expect_eq(a.why, LINK_NO_KEY, "%s", link_why_text(a.why));
+	cr_expect_eq(get(&a, 3), -EHOSTDOWN, "it is remembered");
+	cr_expect_eq(why(&a, 3), LINK_NO_KEY);
+	settle();
+	cr_expect_eq(a.ups + b.ups + b.downs, 0);
+	cr_expect_null(far_next(&b.srv, NULL), "an unproven peer leaves no trace");
+	link_fini(&a.srv);
+	link_fini(&b.srv);
+}
+
+Test(link, of_a_raw_peer_with_the_key_is_made, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+
+	/* what makes the refusals below mean something */
+	host_start(&b, 3, good_key);
+	raw_join(&w, &b, 2, &raw_hello_body);
+	cr_expect(RUN_UNTIL(b.ups == 1));
+	cr_expect_eq(raw_next(&w).hdr.type, WSD_PEER_HELLO);
+	raw_close(&w);
+	cr_expect(RUN_UNTIL(b.downs == 1));
+	link_fini(&b.srv);
+}
+
+static void expect_no_shake(struct host *b, const char *key, const char *identity, const char *priority)
+{
+	static struct raw w;
+
+	cr_expect_neq(raw_shake(&w, 2, b->n, key, identity, priority), 0, "%s %s", identity, priority);
+	cr_expect(RUN_UNTIL(hung_up(w.fd)));
+	raw_close(&w);
+}
+
+Test(link, needs_tls_1_3_and_this_psk, .timeout = 60)
+{
+	static struct host b;
+
+	host_start(&b, 3, good_key);
+	expect_no_shake(&b, other_key, "wsd-peer/1", psk_only);
+	expect_no_shake(&b, good_key, "wsd-peer/2", psk_only);
+	expect_no_shake(&b, good_key, "wsd-peer/1",
+			"NONE:+VERS-TLS1.2:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:+ECDHE-PSK:+PSK:+DHE-PSK:+GROUP-X25519:+SIGN-ALL:+COMP-NULL");
+	/* PSK without an exchange of fresh keys */
+	expect_no_shake(&b, good_key, "wsd-peer/1", "NONE:+VERS-TLS1.3:+AEAD:+AES-128-GCM:+PSK:+GROUP-X25519:+SIGN-ALL");
+	settle();
+	cr_expect_eq(b.ups, 0);
+	cr_expect_null(far_next(&b.srv, NULL));
+	link_fini(&b.srv);
+}
+
+Test(link, is_not_made_with_certificates, .timeout = 60)
+{
+	gnutls_certificate_credentials_t cred;
+	gnutls_session_t gs;
+	static struct host b;
+	int fd, r;
+
+	host_start(&b, 3, good_key);
+	fd = tcp(2, 3);
+	gnutls_certificate_allocate_credentials(&cred);
+	gnutls_init(&gs, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+	gnutls_set_default_priority(gs);
+	gnutls_credentials_set(gs, GNUTLS_CRD_CERTIFICATE, cred);
+	gnutls_transport_set_int(gs, fd);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while ((r = gnutls_handshake(gs)) == GNUTLS_E_AGAIN)
+		sd_event_run(loop, 1000);
+	cr_expect_lt(r, 0);
+	cr_expect(RUN_UNTIL(hung_up(fd)));
+	cr_expect_eq(b.ups, 0);
+	gnutls_deinit(gs);
+	gnutls_certificate_free_credentials(cred);
+	close(fd);
+	link_fini(&b.srv);
+}
+
+Test(link, is_not_made_with_plain_bytes, .timeout = 60)
+{
+	static const char *const words[] = { "GET / HTTP/1.0\r\n\r\n", "\x28\0\0\0\x01\0\x18", "\x16\x03\x01\xff\xff\x01\1\1" };
+	static struct host b;
+	char many[20000];
+	unsigned i;
+	int fd;
+
+	host_start(&b, 3, good_key);
+	link_times(&b.srv)->handshake = 300000;
+	for (i = 0; i < 4; i++) {
+		fd = tcp(2, 3);
+		memset(many, (int)i, sizeof(many));
+		if (i < 3)
+			cr_assert_gt(send(fd, words[i], 8, MSG_NOSIGNAL), 0);
+		else
+			cr_assert_gt(send(fd, many, sizeof(many), MSG_NOSIGNAL | MSG_DONTWAIT), 0);
+		cr_expect(RUN_UNTIL(hung_up(fd)), "%u", i);
+		close(fd);
+	}
+	cr_expect_eq(b.ups + b.downs, 0);
+	link_fini(&b.srv);
+}
+
+/* carries bytes between what connects to @at and @to, coming from @from there */
+static void relay_until(int listener, uint8_t from, uint8_t to, struct host *h)
+{
+	uint64_t end = clock_us() + DEADLINE_US;
+	int fd[2] = { -1, -1 }, i;
+	char buf[4096];
+	ssize_t n;
+
+	while (!h->downs && !h->ups && clock_us() < end) {
+		sd_event_run(loop, 1000);
+		if (fd[0] < 0) {
+			fd[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+			if (fd[0] >= 0)
+				fd[1] = tcp(from, to);
+			continue;
+		}
+		for (i = 0; i < 2; i++) {
+			n = recv(fd[i], buf, sizeof(buf), MSG_DONTWAIT);
+			if (n > 0)
+				(void)!send(fd[!i], buf, (size_t)n, MSG_NOSIGNAL);
+			else if (n == 0)
+				(void)shutdown(fd[!i], SHUT_WR);
+		}
+	}
+	for (i = 0; i < 2; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	close(listener);
+}
+
+Test(link, that_is_reflected_to_its_maker_is_not_made, .timeout = 60)
+{
+	static struct host a;
+	int l;
+
+	host_start(&a, 2, good_key);
+	l = tcp_listener(3, 5);
+	cr_assert_eq(get(&a, 3), -EINPROGRESS);
+	/* at 3 sits somebody without a key who plays our own words back to us, from 3 */
+	relay_until(l, 3, 2, &a);
+	cr_expect_eq(a.ups, 0);
+	cr_expect_eq(a.why, LINK_NO_KEY, "%s", link_why_text(a.why));
+	link_fini(&a.srv);
+}
+
+Test(link, that_is_relayed_by_another_address_is_not_made, .timeout = 60)
+{
+	static struct host a, b;
+	int l;
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 4, good_key);
+	l = tcp_listener(3, 5);
+	cr_assert_eq(get(&a, 3), -EINPROGRESS);
+	relay_until(l, 3, 4, &a);
+	cr_expect_eq(a.ups + b.ups, 0);
+	cr_expect_eq(a.why, LINK_NO_KEY);
+	link_fini(&a.srv);
+	link_fini(&b.srv);
+}
+
+Test(link, with_itself_is_refused, .timeout = 60)
+{
+	static struct host a;
+
+	host_start_at(&a, 2, good_key, 3);
+	cr_assert_eq(get(&a, 3), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(a.downs == 1));
+	cr_expect_eq(a.why, LINK_SELF, "%s", link_why_text(a.why));
+	cr_expect_eq(get(&a, 3), -EHOSTDOWN);
+	cr_expect_eq(get(&a, 2), -EHOSTDOWN);
+	cr_expect_eq(a.ups, 0);
+	link_fini(&a.srv);
+}
+
+Test(link, from_outside_the_subnets_is_closed_unread, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	int fd;
+
+	host_start(&b, 3, good_key);
+	fd = tcp(200, 3);
+	cr_expect(RUN_UNTIL(hung_up(fd)), "it waits for something of a stranger");
+	close(fd);
+	cr_expect_neq(raw_shake(&w, 200, 3, good_key, "wsd-peer/1", psk_only), 0, "even with the key");
+	raw_close(&w);
+	cr_expect_eq(get(&b, 200), -EHOSTDOWN);
+	cr_expect_eq(why(&b, 200), LINK_NOT_SAN);
+	cr_expect_eq(b.ups, 0);
+	link_fini(&b.srv);
+}
+
+/* ---- half-open ---- */
+
+Test(link, half_made_has_its_time, .timeout = 60)
+{
+	static const uint8_t record[] = { 0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3 };
+	static struct host b;
+	uint64_t begin;
+	unsigned i = 0;
+	int fd, quiet;
+
+	host_start(&b, 3, good_key);
+	link_times(&b.srv)->handshake = 400000;
+	quiet = tcp(2, 3);
+	fd = tcp(4, 3);
+	begin = clock_us();
+	/* a byte now and then is no progress */
+	while (!hung_up(fd) && clock_us() - begin < DEADLINE_US) {
+		if (i < sizeof(record) && clock_us() - begin > i * 50000ull)
+			(void)!send(fd, record + i++, 1, MSG_NOSIGNAL);
+		sd_event_run(loop, 2000);
+	}
+	cr_expect(clock_us() - begin < DEADLINE_US);
+	cr_expect(clock_us() - begin > 300000, "closed for another reason");
+	cr_expect(RUN_UNTIL(hung_up(quiet)));
+	close(fd);
+	close(quiet);
+	link_fini(&b.srv);
+}
+
+Test(link, half_made_is_one_of_sixteen, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	int fd[LINK_HALF_OPEN_MAX], more, i, j = 0;
+
+	host_start(&b, 3, good_key);
+	for (i = 0; i < (int)LINK_HALF_OPEN_HOST; i++)
+		fd[j++] = tcp(10, 3);
+	more = tcp(10, 3);
+	cr_expect(RUN_UNTIL(hung_up(more)), "one host takes all");
+	close(more);
+	for (i = 11; j < (int)LINK_HALF_OPEN_MAX; i++)
+		while (j < (int)LINK_HALF_OPEN_MAX && j < (int)LINK_HALF_OPEN_HOST * (i - 9))
+			fd[j++] = tcp((uint8_t)i, 3);
+	settle();
+	for (i = 0; i < j; i++)
+		cr_expect_not(hung_up(fd[i]), "number %d", i);
+	more = tcp(50, 3);
+	cr_expect(RUN_UNTIL(hung_up(more)), "the 17th is taken");
+	close(more);
+	for (i = 0; i < j; i++)
+		close(fd[i]);
+	settle();
+	raw_join(&w, &b, 50, &raw_hello_body);
+	cr_expect(RUN_UNTIL(b.ups == 1), "they have gone, so there is room");
+	raw_close(&w);
+	link_fini(&b.srv);
+}
+
+Test(link, that_never_says_hello_ends, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+
+	host_start(&b, 3, good_key);
+	link_times(&b.srv)->handshake = 300000;
+	cr_assert_eq(raw_shake(&w, 2, 3, good_key, "wsd-peer/1", psk_only), 0);
+	cr_expect_eq(raw_next(&w).hdr.type, WSD_PEER_HELLO);
+	cr_expect_eq(raw_bye(&w), 0);
+	cr_expect_eq(b.ups + b.downs, 0);
+	raw_close(&w);
+	link_fini(&b.srv);
+}
+
+/* ---- what is said ---- */
+
+static uint32_t bye_after(struct host *b, const struct wsd_peer_hello *hello)
+{
+	static struct raw w;
+	uint32_t bye;
+
+	raw_join(&w, b, 2, hello);
+	bye = raw_bye(&w);
+	raw_close(&w);
+	settle();
+	return bye;
+}
+
+Test(link, speaks_the_highest_common_version, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	struct wsd_peer_hello h = raw_hello_body;
+	struct { struct wsd_peer_hello h; uint8_t later[40]; } longer = { .later = { 1, 2, 3 } };
+
+	host_start(&b, 3, good_key);
+	h.min_version = 2;
+	h.max_version = 9;
+	cr_expect_eq(bye_after(&b, &h), WSD_PEER_BYE_VERSION);
+	h.min_version = 0;
+	h.max_version = 0;
+	cr_expect_eq(bye_after(&b, &h), WSD_PEER_BYE_PROTOCOL);
+	h.min_version = 3;
+	h.max_version = 1;
+	cr_expect_eq(bye_after(&b, &h), WSD_PEER_BYE_PROTOCOL);
+	cr_expect_eq(b.ups, 0);
+	/* a later daemon, with more in its HELLO */
+	longer.h = raw_hello_body;
+	longer.h.max_version = 9;
+	cr_assert_eq(raw_shake(&w, 2, 3, good_key, "wsd-peer/1", psk_only), 0);
+	raw_send(&w, WSD_PEER_HELLO, 0, &longer, sizeof(longer), NULL, 0);
+	cr_expect(RUN_UNTIL(b.ups == 1));
+	/* and things it says that are not known yet */
+	raw_send(&w, 999, 5, &longer, 20, NULL, 0);
+	raw_send(&w, WSD_PEER_READY, 6, NULL, 0, NULL, 0);
+	cr_expect(RUN_UNTIL(b.messages == 1));
+	cr_expect_eq(b.last.id, 6);
+	raw_close(&w);
+	link_fini(&b.srv);
+}
+
+Test(link, begins_with_hello, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+
+	host_start(&b, 3, good_key);
+	cr_assert_eq(raw_shake(&w, 2, 3, good_key, "wsd-peer/1", psk_only), 0);
+	raw_send(&w, WSD_PEER_READY, 6, NULL, 0, NULL, 0);
+	cr_expect_eq(raw_bye(&w), WSD_PEER_BYE_PROTOCOL);
+	raw_close(&w);
+	raw_join(&w, &b, 2, &raw_hello_body);
+	raw_send(&w, WSD_PEER_HELLO, 0, &raw_hello_body, sizeof(raw_hello_body), NULL, 0);
+	cr_expect_eq(raw_bye(&w), WSD_PEER_BYE_PROTOCOL, "a second one");
+	raw_close(&w);
+	cr_expect(RUN_UNTIL(b.downs == 1));
+	cr_expect_eq(b.messages, 0);
+	link_fini(&b.srv);
+}
+
+Test(link, speaks_for_its_own_addresses_only, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	struct wsd_peer_offer o = { .local.port = 1, .remote.port = 2 };
+	unsigned i;
+
+	host_start(&b, 3, good_key);
+	for (i = 0; i < 3; i++) {
+		raw_join(&w, &b, 2, &raw_hello_body);
+		cr_assert(RUN_UNTIL(b.ups == i + 1));
+		ip_of(o.local.ip, i == 1 ? 4 : 2);
+		ip_of(o.remote.ip, i == 2 ? 4 : 3);
+		raw_send(&w, WSD_PEER_OFFER, 7, &o, sizeof(o), NULL, 0);
+		if (!i) {
+			cr_expect(RUN_UNTIL(b.messages == 1));
+		} else {
+			cr_expect_eq(raw_bye(&w), WSD_PEER_BYE_PROTOCOL);
+			cr_expect(RUN_UNTIL(b.downs == i + 1));
+			cr_expect_eq(b.why, LINK_BROKEN);
+		}
+		raw_close(&w);
+		cr_expect(RUN_UNTIL(b.downs == i + 1));
+	}
+	cr_expect_eq(b.messages, 1, "an OFFER for somebody else was believed");
+	link_fini(&b.srv);
+}
+
+Test(link, ends_with_a_message_that_cannot_be, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	struct wsd_peer_fill fill = { .len = 9 };
+	uint8_t bad[16] = { 0xff, 0xff, 0xff, 0x7f };
+	unsigned i;
+
+	host_start(&b, 3, good_key);
+	for (i = 0; i < 4; i++) {
+		raw_join(&w, &b, 2, &raw_hello_body);
+		cr_assert(RUN_UNTIL(b.ups == i + 1));
+		switch (i) {
+		case 0: raw_send(&w, WSD_PEER_FILL, 1, &fill, sizeof(fill), "12345678", 8); break;	/* less than it says */
+		case 1: raw_send(&w, WSD_PEER_READY, 0, NULL, 0, NULL, 0); break;			/* of no session */
+		case 2: raw_send(&w, WSD_PEER_SETUP, 1, &fill, 4, NULL, 0); break;			/* cut off */
+		case 3: cr_assert_eq(gnutls_record_send(w.gs, bad, 16), 16); break;			/* 2 GiB long */
+		}
+		cr_expect_eq(raw_bye(&w), WSD_PEER_BYE_PROTOCOL, "%u", i);
+		cr_expect(RUN_UNTIL(b.downs == i + 1));
+		cr_expect_eq(b.why, LINK_BROKEN);
+		raw_close(&w);
+	}
+	cr_expect_eq(b.messages, 0);
+	link_fini(&b.srv);
+}
+
+Test(link, sends_no_more_than_it_may_keep, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	static uint8_t bytes[60000];
+	struct wsd_peer_fill fill = { .len = sizeof(bytes) };
+	unsigned sent = 0, small = 0, got = 0;
+
+	host_start(&b, 3, good_key);
+	raw_join(&w, &b, 2, &raw_hello_body);
+	cr_assert(RUN_UNTIL(b.ups == 1));
+	while (far_send(b.far, WSD_PEER_FILL, 1, &fill, sizeof(fill), bytes, sizeof(bytes)) == 0)
+		cr_assert_lt(++sent, 100);
+	cr_expect_gt(sent, 20);
+	cr_expect_eq(far_send(b.far, WSD_PEER_FILL, 1, &fill, sizeof(fill), bytes, sizeof(bytes)), -ENOBUFS);
+	while (far_send(b.far, WSD_PEER_READY, 1, NULL, 0, NULL, 0) == 0)
+		cr_assert_lt(++small, LINK_QUEUE_MAX / 16);
+	cr_expect_gt(small, 1000, "short messages get through long after");
+	cr_expect_eq(b.rooms, 0);
+	while (got < sent + small) {
+		uint16_t type = raw_next(&w).hdr.type;
+
+		got += type == WSD_PEER_FILL || type == WSD_PEER_READY;
+	}
+	cr_expect(RUN_UNTIL(b.rooms == 1));
+	cr_expect_eq(far_send(b.far, WSD_PEER_FILL, 1, &fill, sizeof(fill), bytes, sizeof(bytes)), 0);
+	cr_expect_eq(b.downs, 0);
+	raw_close(&w);
+	link_fini(&b.srv);
+}
+
+/* ---- a link's life ---- */
+
+Test(link, is_one_though_both_make_it, .timeout = 60)
+{
+	static struct host a, b;
+	struct wsd_msg_status_peer p = { 0 };
+	unsigned i;
+
+	for (i = 0; i < 10; i++) {
+		host_start(&a, 2, good_key);
+		host_start(&b, 3, good_key);
+		cr_assert_eq(get(&a, 3), -EINPROGRESS);
+		cr_assert_eq(get(&b, 2), -EINPROGRESS);
+		cr_assert(RUN_UNTIL(a.ups && b.ups));
+		settle();
+		cr_expect_eq(a.ups + b.ups, 2);
+		cr_expect_eq(a.downs + b.downs, 0, "%s %s", link_why_text(a.why), link_why_text(b.why));
+		cr_expect(n_links(&a) == 1 && n_links(&b) == 1);
+		far_describe(a.far, &p);
+		cr_expect(p.outgoing && p.version == 1, "the lower address's stays");
+		cr_expect_eq(far_send(a.far, WSD_PEER_READY, 1, NULL, 0, NULL, 0), 0);
+		cr_expect_eq(far_send(b.far, WSD_PEER_READY, 1, NULL, 0, NULL, 0), 0);
+		cr_expect(RUN_UNTIL(a.messages && b.messages));
+		link_fini(&a.srv);
+		link_fini(&b.srv);
+	}
+}
+
+Test(link, of_the_same_peer_replaces_an_old_one, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w, w2, w3;
+	struct wsd_peer_hello h = raw_hello_body;
+
+	host_start(&b, 3, good_key);
+	raw_join(&w, &b, 2, &h);
+	cr_assert(RUN_UNTIL(b.ups == 1));
+	far_hold(b.far);
+	raw_join(&w2, &b, 2, &h);
+	cr_assert(RUN_UNTIL(b.ups == 2));
+	cr_expect_eq(b.downs, 1);
+	cr_expect_eq(b.why, LINK_REPLACED);
+	cr_expect_eq(b.agains, 1, "the same run of the peer");
+	cr_expect(RUN_UNTIL(hung_up(w.fd)));
+	h.boot++;
+	raw_join(&w3, &b, 2, &h);
+	cr_assert(RUN_UNTIL(b.ups == 3));
+	cr_expect_eq(b.agains, 1, "another run");
+	cr_expect_eq(n_links(&b), 1);
+	far_release(b.far);
+	raw_close(&w);
+	raw_close(&w2);
+	raw_close(&w3);
+	link_fini(&b.srv);
+}
+
+Test(link, that_is_held_is_found_dead_and_made_again, .timeout = 60)
+{
+	static struct host a, b;
+	static struct raw w;
+	struct link_times *t;
+	uint64_t begin;
+
+	host_start(&b, 3, good_key);
+	t = link_times(&b.srv);
+	t->ping_held = 50000;
+	t->dead = 400000;
+	t->again_min = 50000;
+	raw_join(&w, &b, 2, &raw_hello_body);
+	cr_assert(RUN_UNTIL(b.ups == 1));
+	far_hold(b.far);
+	begin = clock_us();
+	/* the raw peer answers nothing */
+	cr_assert(RUN_UNTIL(b.downs == 1));
+	cr_expect_eq(b.why, LINK_LOST);
+	cr_expect(clock_us() - begin >= 300000);
+	raw_close(&w);
+	/* a daemon comes up there: nobody asks for the link, it is held */
+	host_start(&a, 2, good_key);
+	cr_expect(RUN_UNTIL(b.ups == 2 && a.ups == 1));
+	cr_expect_eq(b.downs, 1);
+	/* and lives, as long as it is answered */
+	begin = clock_us();
+	cr_expect(RUN_UNTIL(clock_us() - begin > 3 * t->dead));
+	cr_expect_eq(b.downs, 1);
+	far_release(b.far);
+	link_fini(&a.srv);
+	link_fini(&b.srv);
+}
+
+Test(link, that_is_idle_is_closed_unless_a_side_holds_it, .timeout = 60)
+{
+	static struct host a, b;
+	struct link_times *t;
+	uint64_t begin;
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, good_key);
+	t = link_times(&a.srv);
+	t->idle = 300000;
+	t->ping_held = t->ping_idle = 50000;
+	*link_times(&b.srv) = *t;
+	join(&a, &b);
+	far_hold(a.far);
+	begin = clock_us();
+	cr_expect(RUN_UNTIL(clock_us() - begin > 4 * t->idle));
+	cr_expect_eq(a.downs + b.downs, 0, "one side holds it");
+	far_release(a.far);
+	cr_expect(RUN_UNTIL(a.downs && b.downs));
+	cr_expect(a.why == LINK_IDLE && b.why == LINK_IDLE, "%s %s", link_why_text(a.why), link_why_text(b.why));
+	cr_expect_eq(get(&b, 2), -EINPROGRESS, "and made again when it is wanted");
+	cr_expect(RUN_UNTIL(a.ups == 2 && b.ups == 2));
+	cr_expect_eq(a.agains + b.agains, 2);
+	link_fini(&a.srv);
+	link_fini(&b.srv);
+}
+
+/* ---- who is not there ---- */
+
+static uint64_t retry_in(struct host *h)
+{
+	struct wsd_msg_status_peer p = { 0 };
+
+	far_describe(h->far, &p);
+	cr_expect_eq(p.state, WSD_PEER_LINK_NONE);
+	cr_expect_neq(p.why[0], 0);
+	return p.retry_us;
+}
+
+Test(link, to_nobody_is_not_tried_again_for_a_while, .timeout = 60)
+{
+	static struct host a, b;
+	uint64_t first;
+	unsigned i;
+
+	host_start(&a, 2, good_key);
+	cr_assert_eq(get(&a, 3), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(a.downs == 1));
+	cr_expect_eq(a.why, LINK_ABSENT);
+	cr_expect_eq(get(&a, 3), -EHOSTDOWN);
+	first = retry_in(&a);
+	cr_expect(first > 55000000 && first <= 60000000, "%lu", first);
+	for (i = 0; i < 5; i++) {
+		link_times(&a.srv)->absent_min = 1;	/* as if that time had passed */
+		link_times(&a.srv)->absent_max = 1;
+		link_retry(&a.srv);
+		cr_assert_eq(get(&a, 3), -EINPROGRESS);
+		cr_assert(RUN_UNTIL(a.downs == i + 2));
+	}
+	cr_expect(RUN_UNTIL(get(&a, 3) == -EINPROGRESS), "the pause ends by itself");
+	cr_assert(RUN_UNTIL(a.downs == 7));
+	/* each failure in a row doubles it, up to a limit */
+	link_times(&a.srv)->absent_min = 60000000;
+	link_times(&a.srv)->absent_max = 600000000;
+	cr_expect(RUN_UNTIL(get(&a, 3) == -EINPROGRESS));
+	cr_assert(RUN_UNTIL(a.downs == 8));
+	cr_expect(retry_in(&a) > 230000000, "%lu", retry_in(&a));
+	/* who comes to us is there */
+	host_start(&b, 3, good_key);
+	cr_expect_eq(get(&a, 3), -EHOSTDOWN);
+	cr_assert_eq(get(&b, 2), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(a.ups == 1));
+	cr_expect_eq(get(&a, 3), 0);
+	link_fini(&b.srv);
+	cr_assert(RUN_UNTIL(a.downs == 9));
+	link_times(&a.srv)->again_min = 0;
+	cr_expect(RUN_UNTIL(get(&a, 3) == -EINPROGRESS), "it was there a moment ago");
+	cr_assert(RUN_UNTIL(a.downs == 10));
+	first = retry_in(&a);
+	cr_expect(first > 55000000 && first <= 60000000, "the count began again: %lu", first);
+	link_fini(&a.srv);
+}
+
+Test(link, to_somebody_silent_costs_no_more_than_its_time, .timeout = 60)
+{
+	static struct host a;
+	uint64_t begin;
+	int fd[8], l, i;
+
+	host_start(&a, 2, good_key);
+	link_times(&a.srv)->connect = 200000;
+	l = tcp_listener(3, 0);		/* full: the kernel drops what comes */
+	for (i = 0; i < 8; i++) {
+		struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(WSD_PEER_PORT) };
+		struct wsd_addr w = addr(3);
+
+		memcpy(&to.sin_addr, w.ip, 4);
+		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		(void)connect(fd[i], (struct sockaddr *)&to, sizeof(to));
+	}
+	begin = clock_us();
+	cr_assert_eq(get(&a, 3), -EINPROGRESS);
+	cr_expect(clock_us() - begin < 100000, "asking does not wait");
+	cr_assert(RUN_UNTIL(a.downs == 1));
+	cr_expect_eq(a.why, LINK_SILENT, "%s", link_why_text(a.why));
+	cr_expect_eq(get(&a, 3), -EHOSTDOWN);
+	for (i = 0; i < 8; i++)
+		close(fd[i]);
+	close(l);
+	/* one that accepts and says nothing */
+	link_times(&a.srv)->handshake = 200000;
+	l = tcp_listener(4, 5);
+	cr_assert_eq(get(&a, 4), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(a.downs == 2));
+	cr_expect_eq(a.why, LINK_SILENT, "%s", link_why_text(a.why));
+	close(l);
+	link_fini(&a.srv);
+}
+
+Test(link, tables_have_ends, .timeout = 60)
+{
+	static struct host a;
+	struct wsd_addr l, r;
+	struct far *f, *held;
+	unsigned i, n = 0;
+
+	host_start(&a, 2, good_key);
+	set(&a.srv.cfg.san, "subnets", "127.0.0.0/8");
+	link_times(&a.srv)->connect = 100000;
+	l = addr(2);
+	r = (struct wsd_addr){ .family = AF_INET, .ip = { 127, 250, 0, 1 } };
+	cr_assert_eq(link_get(&a.srv, &l, &r, &held), -EINPROGRESS);
+	far_hold(held);
+	for (i = 0; i < 3 * LINK_FARS_MAX; i++) {
+		r.ip[2] = (uint8_t)(i >> 8);
+		r.ip[3] = (uint8_t)i;
+		cr_assert(RUN_UNTIL(link_get(&a.srv, &l, &r, &f) != 0 && (f || i % 16)), "%u", i);
+		if (i % 16 == 15)
+			sd_event_run(loop, 0);
+	}
+	settle();
+	for (f = NULL; (f = far_next(&a.srv, f)); n++)
+		;
+	cr_expect_leq(n, LINK_FARS_MAX);
+	cr_expect_gt(n, LINK_FARS_MAX / 2);
+	cr_expect_eq(far_remote_ip(held)[13], 250, "a held one stays");
+	far_release(held);
+	link_fini(&a.srv);
+}
+
+Test(link, is_off_without_a_key, .timeout = 60)
+{
+	static struct host a;
+	int fd;
+
+	init_loop();
+	a.n = 2;
+	a.srv.event = loop;
+	san_config_default(&a.srv.cfg.san);
+	set(&a.srv.cfg.san, "subnets", "127.0.0.0/8");
+	set(&a.srv.cfg.san, "listen", "%u.%u.%u.2", net[0], net[1], net[2]);
+	cr_assert_eq(san_config_finish(&a.srv.cfg.san, false), 0);
+	cr_expect(!a.srv.cfg.san.peers && a.srv.cfg.san.why_off);
+	cr_assert_eq(link_init(&a.srv), 0);
+	cr_expect_null(a.srv.links);
+	cr_expect_eq(get(&a, 3), -EHOSTDOWN);
+	cr_expect_eq(why(&a, 3), LINK_OFF);
+	fd = tcp_listener(2, 1);	/* nobody else listens there */
+	close(fd);
+	link_retry(&a.srv);
+	link_rescan(&a.srv);
+	cr_expect_null(far_next(&a.srv, NULL));
+	link_fini(&a.srv);
+}
+
+/* ---- configuration ---- */
+
+static int try(const char *name, const char *value)
+{
+	struct san_config c;
+
+	san_config_default(&c);
+	return san_config_set(&c, name, value);
+}
+
+Test(san_config, takes_what_makes_sense)
+{
+	static const char *const good[][2] = {
+		{ "subnets", "10.7.0.0/24, fd07::/64" }, { "subnets", "10.7.0.1" }, { "subnets", "" }, { "listen", "yes" }, { "listen", "no" },
+		{ "listen", "10.7.0.1 fd07::1" }, { "port", "1" }, { "port", "65535" }, { "key-file", "/k" }, { "transport", "verbs" },
+		{ "qp-timeout", "31" }, { "qp-retry", "0" }, { "quota-locked", "1G" }, { "locked-per-qp", "24k" }, { "ring-start", "4k" },
+		{ "ring-max", "16M" },
+	};
+	static const char *const bad[][2] = {
+		{ "subnets", "10.7.0.0/33" }, { "subnets", "10.7.0.0/0" }, { "subnets", "0.0.0.0/1" }, { "subnets", "::/1" }, { "subnets", "san" },
+		{ "subnets", "10.7.0.0/24/1" }, { "subnets", "169.254.0.0/16" }, { "subnets", "fe80::/10" }, { "subnets", "224.0.0.0/8" },
+		{ "subnets", "10.7.0.0/-1" }, { "subnets", "1111111111111111111111111111111111111111111111111111111111111111111111111" },
+		{ "listen", "maybe" }, { "listen", "0.0.0.0" }, { "listen", "::" }, { "port", "0" }, { "port", "65536" }, { "port", "x" },
+		{ "key-file", "k" }, { "transport", "tcp" }, { "qp-timeout", "0" }, { "qp-timeout", "32" }, { "qp-retry", "8" },
+		{ "quota-locked", "-1" }, { "quota-locked", "99999999999G" }, { "ring-start", "5k" }, { "ring-start", "2k" }, { "ring-max", "32M" },
+	};
+	unsigned i;
+
+	for (i = 0; i < sizeof(good) / sizeof(*good); i++)
+		cr_expect_eq(try(good[i][0], good[i][1]), 0, "%s = %s", good[i][0], good[i][1]);
+	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		cr_expect_eq(try(bad[i][0], bad[i][1]), -EINVAL, "%s = %s", bad[i][0], bad[i][1]);
+	cr_expect_eq(try("speed", "fast"), -ENOENT);
+}
+
+static bool covers(const struct san_config *c, const char *one, const char *two)
+{
+	struct wsd_addr a = { .family = strchr(one, ':') ? AF_INET6 : AF_INET }, b = { .family = strchr(two, ':') ? AF_INET6 : AF_INET };
+	uint8_t ia[16], ib[16];
+
+	inet_pton(a.family, one, a.ip);
+	inet_pton(b.family, two, b.ip);
+	peer_ip(ia, &a);
+	peer_ip(ib, &b);
+	return san_covers_both(c, ia, ib);
+}
+
+Test(san_config, subnets_hold_both_ends)
+{
+	struct san_config c;
+	unsigned i;
+
+	san_config_default(&c);
+	cr_assert_eq(san_config_set(&c, "subnets", "10.7.0.77/23"), 0);
+	cr_assert_eq(san_config_set(&c, "subnets", "10.8.0.0/24, fd07::/61"), 0, "a second line");
+	cr_expect(covers(&c, "10.7.0.1", "10.7.1.255"));
+	cr_expect(covers(&c, "::ffff:10.7.0.1", "10.7.1.255"), "a mapped address is the same");
+	cr_expect_not(covers(&c, "10.7.0.1", "10.7.2.0"));
+	cr_expect_not(covers(&c, "10.7.0.1", "10.6.255.255"));
+	cr_expect_not(covers(&c, "10.7.0.1", "10.8.0.1"), "two subnets are two networks");
+	cr_expect(covers(&c, "fd07::1", "fd07:0:0:7::1"));
+	cr_expect_not(covers(&c, "fd07::1", "fd07:0:0:8::1"));
+	cr_expect_not(covers(&c, "fd07::1", "10.7.0.1"));
+	for (i = c.n_subnets; i < SAN_SUBNETS_MAX; i++)
+		cr_assert_eq(san_config_set(&c, "subnets", "10.9.0.0/24"), 0);
+	cr_expect_eq(san_config_set(&c, "subnets", "10.9.0.0/24"), -EINVAL, "one more than fit");
+}
+
+Test(san_config, keys_are_hex_or_base64)
+{
+	uint8_t key[SAN_KEY_MAX];
+	char text[200];
+
+	cr_expect_eq(san_key_parse(key, good_key, 64), 32);
+	cr_expect(key[1] == 0x11 && key[31] == 0xff);
+	snprintf(text, sizeof(text), " \n%s\n", good_key);
+	cr_expect_eq(san_key_parse(key, text, strlen(text)), 32);
+	snprintf(text, sizeof(text), "%s%s", good_key, other_key);
+	cr_expect_eq(san_key_parse(key, text, 128), 64);
+	cr_expect_eq(san_key_parse(key, text, 127), -EINVAL, "half a byte");
+	cr_expect_eq(san_key_parse(key, text, 62), -EINVAL, "31 bytes in hex are 46 in base64, of which 62 letters are no number");
+	cr_expect_eq(san_key_parse(key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", 44), 32);
+	cr_expect(key[0] == 0 && key[31] == 31);
+	cr_expect_eq(san_key_parse(key, "AAECAwQFBgcICQoLDA0ODw==", 24), -EINVAL, "16 bytes");
+	cr_expect_eq(san_key_parse(key, "swordfish", 9), -EINVAL);
+	cr_expect_eq(san_key_parse(key, "", 0), -EINVAL);
+}
+
+static const char *finish(const char *file, mode_t mode)
+{
+	struct san_config c;
+
+	chmod(file, mode);
+	san_config_default(&c);
+	cr_assert_eq(san_config_set(&c, "subnets", "10.7.0.0/24"), 0);
+	cr_assert_eq(san_config_set(&c, "key-file", file), 0);
+	cr_expect_eq(san_config_finish(&c, false), 0, "this host's connections need no key");
+	cr_expect_eq(c.peers, !c.why_off);
+	cr_expect_eq(c.key_len, c.peers ? 32 : 0);
+	return c.why_off;
+}
+
+Test(san_config, key_files_are_their_owners_alone)
+{
+	char file[] = "/tmp/wsd-key-XXXXXX", other[64];
+	int fd = mkstemp(file);
+	struct san_config c;
+
+	cr_assert_eq(write(fd, good_key, 64), 64);
+	cr_expect_null(finish(file, 0600));
+	cr_expect_null(finish(file, 0400));
+	cr_expect_not_null(finish(file, 0640));
+	cr_expect_not_null(finish(file, 0604));
+	if (geteuid() == 0) {
+		cr_assert_eq(fchown(fd, 4242, 0), 0);
+		cr_expect_not_null(finish(file, 0600), "somebody else may change it");
+		cr_assert_eq(fchown(fd, 0, 0), 0);
+	}
+	snprintf(other, sizeof(other), "%s.link", file);
+	cr_assert_eq(symlink(file, other), 0);
+	cr_expect_not_null(finish(other, 0600));
+	unlink(other);
+	cr_expect_not_null(finish(other, 0600), "not there");
+	cr_expect_not_null(finish("/dev/null", 0666), "no file");
+	cr_assert_eq(ftruncate(fd, 20), 0);
+	cr_expect_not_null(finish(file, 0600), "short");
+	cr_assert_eq(ftruncate(fd, 100000), 0);
+	cr_expect_not_null(finish(file, 0600), "long");
+	close(fd);
+	unlink(file);
+	san_config_default(&c);
+	cr_expect_eq(san_config_finish(&c, false), 0);
+	cr_expect_not(c.peers);
+	san_config_set(&c, "ring-start", "2M");
+	cr_expect_eq(san_config_finish(&c, false), -EINVAL);
+}
