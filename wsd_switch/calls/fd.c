@@ -5,6 +5,7 @@
  * A number is taken out of our tables before the kernel frees it, and entered after the kernel made it: in between it
  * is nobody's. In a vfork child all of this goes straight to the kernel (G27).
  */
+#include <limits.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sockios.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/calls/call.h"
 #include "wsd_switch/core/hand_on.h"
 
@@ -196,7 +198,11 @@ WSD_EXPORT int ioctl(int fd, unsigned long req, ...)
 	if (req == FIOASYNC)
 		conn_to_tcp(k.c, WSD_R_OPTION);
 	r = real.ioctl(fd, req, arg);
-	if (r == 0 && req == FIONBIO) {
+	if (r == 0 && req == SIOCINQ && unlikely(conn_agreed(k.c))) {
+		int64_t q = agreed_inq(k.t, k.c, fd);
+
+		*(int *)arg = q < 0 ? 0 : q > INT_MAX ? INT_MAX : (int)q;
+	} else if (r == 0 && req == FIONBIO) {
 		if (fault_copy(&v, arg, sizeof(v)))
 			atomic_store(&k.c->s->nonblock, !!v);
 	} else if (r == 0 && conn_att(k.c) && req == SIOCINQ) {

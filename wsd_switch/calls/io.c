@@ -10,16 +10,38 @@
 #include <time.h>
 
 #include "wsd_switch/calls/call.h"
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/hand_on.h"
 
+#define PLAIN_MS	2000u		/* a direction's way back to TCP takes the peer's next call */
 #define NO_STREAM_FLAGS (MSG_OOB | MSG_ERRQUEUE)	/* receives that move no byte of the stream */
+
+/* The kernel is to be called with the program's arguments as they are: an agreed direction must be plain TCP for that (A4). false: it
+ * did not become so in time; errno */
+static bool out_plain(struct call *k, int fd)
+{
+	if (likely(!conn_agreed(k->c)) || agreed_tx_plain(k->t, k->c, fd, PLAIN_MS))
+		return true;
+	conn_reset(k->c, fd, "a call that only TCP has, and the sending direction did not return to it");
+	errno = ECONNRESET;
+	return false;
+}
+
+static bool in_plain(struct call *k, int fd, int flags)
+{
+	if (likely(!conn_agreed(k->c)) || (flags & NO_STREAM_FLAGS) || agreed_rx_plain(k->t, k->c, fd, PLAIN_MS))
+		return true;
+	conn_reset(k->c, fd, "a call that only TCP has, and the receiving direction did not return to it");
+	errno = ECONNRESET;
+	return false;
+}
 
 static ssize_t recv_in(struct call *k, int fd, struct vec *v, int flags)
 {
 	int e = errno;
 	ssize_t r;
 
-	if (unlikely(conn_att(k->c) && !__libc_single_threaded))
+	if (unlikely(conn_ours(k->c) && !__libc_single_threaded))
 		pthread_testcancel();
 	r = rx_recv(k->t, k->c, fd, v, flags);
 	if (r >= 0)
@@ -36,7 +58,7 @@ static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
 	int e = errno;
 	ssize_t r;
 
-	if (unlikely(conn_att(k->c) && !__libc_single_threaded))
+	if (unlikely(conn_ours(k->c) && !__libc_single_threaded))
 		pthread_testcancel();
 	r = tx_send(k->t, k->c, fd, v, flags);
 	if (r >= 0)
@@ -108,9 +130,9 @@ WSD_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct socka
 
 	if (!call_begin(&k, fd))
 		return real.recvfrom(fd, buf, n, flags, addr, len);
-	if (unlikely((addr && !conn_att(k.c)) || (flags & NO_STREAM_FLAGS))) {
+	if (unlikely((addr && !conn_ours(k.c)) || (flags & NO_STREAM_FLAGS))) {
 		rx_begin_tcp(k.c);
-		if (!conn_att(k.c) || (flags & NO_STREAM_FLAGS)) {
+		if (!conn_ours(k.c) || (flags & NO_STREAM_FLAGS)) {
 			r = CALL_OUTSIDE(&k, real.recvfrom(fd, buf, n, flags, addr, len));
 			rx_end_tcp(k.c, flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) ? 0 : r);
 			if (r > 0 && atomic_load(&k.c->stage) == ST_NEW)
@@ -139,9 +161,9 @@ WSD_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const st
 
 	if (!call_begin(&k, fd))
 		return real.sendto(fd, buf, n, flags, addr, len);
-	if (unlikely((flags & MSG_FASTOPEN) || (addr && !conn_att(k.c)))) {
+	if (unlikely((flags & MSG_FASTOPEN) || (addr && !conn_ours(k.c)))) {
 		r = -1;
-		if (tx_before_tcp(k.c, fd)) {
+		if (out_plain(&k, fd) && tx_before_tcp(k.c, fd)) {
 			tx_begin_tcp(k.c, fd);
 			if (unlikely(flags & MSG_MORE))
 				opt_cork_more(k.c);
@@ -265,9 +287,11 @@ static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
 	struct vec v;
 	ssize_t r;
 
-	if (!conn_att(k->c) || (flags & NO_STREAM_FLAGS) || !fault_copy(&h, m, sizeof(h)) ||
+	if (!conn_ours(k->c) || (flags & NO_STREAM_FLAGS) || !fault_copy(&h, m, sizeof(h)) ||
 	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
 	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
+		if (!in_plain(k, fd, flags))
+			return -1;
 		rx_begin_tcp(k->c);
 		r = CALL_OUTSIDE(k, real.recvmsg(fd, m, flags));
 		rx_end_tcp(k->c, flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) ? 0 : r);
@@ -275,7 +299,8 @@ static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
 			ctl_think(k->t, k->c, fd, true);
 		return r;
 	}
-	if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_CMSG) && rx_avail(k->c) == 0 && v.len)
+	if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_CMSG) && rx_avail(k->c) == 0 && v.len &&
+	    (!conn_agreed(k->c) || agreed_plain_in(k->c)))
 		return rx_recvmsg_tcp(k->t, k->c, fd, m, flags);
 	r = recv_in(k, fd, &v, flags);
 	if (r >= 0) {
@@ -331,12 +356,12 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 	struct vec v;
 	ssize_t r;
 
-	if (!conn_att(k->c) || (flags & MSG_FASTOPEN) || !fault_copy(&h, m, sizeof(h)) || h.msg_controllen ||
+	if (!conn_ours(k->c) || (flags & MSG_FASTOPEN) || !fault_copy(&h, m, sizeof(h)) || h.msg_controllen ||
 	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
 	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
 		if (flags & MSG_OOB)
 			conn_to_tcp(k->c, WSD_R_OPTION);
-		if (!tx_before_tcp(k->c, fd))
+		if (!out_plain(k, fd) || !tx_before_tcp(k->c, fd))
 			return -1;
 		tx_begin_tcp(k->c, fd);
 		if (unlikely(flags & MSG_MORE))
@@ -576,7 +601,7 @@ static ssize_t splice_from_ring(struct call *k, int in, int out, size_t n, unsig
 			}
 		}
 		total += (size_t)r;
-		if (!more && rx_avail(k->c) == 0)
+		if (!more && (conn_agreed(k->c) || rx_avail(k->c) == 0))
 			break;
 	}
 	if (total)
@@ -591,7 +616,8 @@ WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, si
 
 	if (call_begin(&k, in)) {
 		rx_begin_tcp(k.c);
-		if (conn_att(k.c) && n && rx_avail(k.c) && !in_off && !out_off && is_pipe(out)) {
+		if (n && (conn_agreed(k.c) ? !agreed_plain_in(k.c) : conn_att(k.c) && rx_avail(k.c)) && !in_off && !out_off &&
+		    is_pipe(out)) {
 			rx_end_tcp(k.c, 0);
 			r = splice_from_ring(&k, in, out, n, flags);
 		} else {
@@ -603,7 +629,7 @@ WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, si
 	}
 	if (call_begin(&k, out)) {
 		r = -1;
-		if (tx_before_tcp(k.c, out)) {
+		if (out_plain(&k, out) && tx_before_tcp(k.c, out)) {
 			tx_begin_tcp(k.c, out);
 			if (flags & SPLICE_F_MORE)
 				opt_cork_more(k.c);

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/calls/call.h"
 
 static bool is_tcp(int domain, int type, int protocol)
@@ -126,6 +127,8 @@ WSD_EXPORT int shutdown(int fd, int how)
 		atomic_fetch_or(&k.c->s->flags, S_SHUT_WR);
 		if (conn_att(k.c))
 			tx_leave(k.c);
+		else if (conn_agreed(k.c))
+			agreed_end(k.t, k.c, fd);
 	}
 	if (how == SHUT_RD || how == SHUT_RDWR) {
 		atomic_fetch_or(&k.c->s->flags, S_SHUT_RD);
@@ -232,6 +235,8 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 		eset_rearm(k.c);
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT && v > 1) {
 		atomic_fetch_or(&k.c->s->flags, S_LOWAT);
+		if (conn_agreed(k.c))
+			agreed_leave(k.c, WSD_R_OPTION);
 		if (conn_att(k.c)) {
 			uint32_t have;
 

@@ -43,6 +43,9 @@ void config_init(void)
 	cfg.offer_bytes = number("WSD_OFFER_BYTES", 256 << 10, ~0ull >> 1);
 	cfg.ring_size = (uint32_t)number("WSD_RING_SIZE", 0, WSD_RING_MAX);
 	cfg.spin_us = (double)number("WSD_SPIN_US", 40, 100000);
+	cfg.road_spin_us = (double)number("WSD_RDMA_SPIN_US", 100, 100000);
+	s = secure_getenv("WSD_OVERFLOW");
+	cfg.no_overflow = s && strcmp(s, "off") == 0;
 	cfg.catalog = text("WSD_CATALOG", 0);
 	cfg.provider = text("WSD_PROVIDER", 1);
 	cfg.log_path = text("WSD_LOG", 2);

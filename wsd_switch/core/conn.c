@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/carry.h"
 #include "wsd_switch/core/hand_on.h"
 #include "wsd_switch/core/thr.h"
@@ -284,6 +285,8 @@ static void retire(struct conn *c, int fd)
 			reset(fd);
 		}
 	}
+	if (conn_agreed(c))
+		agreed_retire(thr_get(), c, fd);
 	stats_conn_end(c);
 	ctl_retire(c, WSD_R_NONE, unread);
 }
@@ -385,6 +388,8 @@ void conn_to_tcp(struct conn *c, uint32_t why)
 			rx_close_gate(c);
 		else
 			atomic_fetch_and(&c->rx->gate, ~(WSD_GATE_OPEN | WSD_GATE_ON_RING));
+	} else if (conn_agreed(c)) {
+		agreed_leave(c, why);
 	} else {
 		uint32_t st = atomic_load(&c->stage);
 
@@ -454,7 +459,7 @@ void conn_each(void (*f)(struct conn *c, void *arg), void *arg)
 /* a session that a process of ours attached after we were forked by a road that could not be counted */
 bool conn_elsewhere(struct conn *c)
 {
-	return (atomic_load_explicit(&c->s->flags, memory_order_relaxed) & S_ATTACHED) && !conn_att(c) &&
+	return (atomic_load_explicit(&c->s->flags, memory_order_relaxed) & S_ATTACHED) && !conn_ours(c) &&
 	       atomic_load(&c->s->att_pid) != proc_page->pid;
 }
 

@@ -24,6 +24,7 @@
 #include <wsd/catalog.h>
 #include <wsd/san_ext.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/switch.h"
 
 #ifndef SO_COOKIE
@@ -50,6 +51,7 @@ static uint32_t prov_why = WSD_R_NO_PROVIDER;
 static WSPPROC_TABLE wsp;
 static WSDCONTROL control;
 static LPFN_WSDSHAREDRING shared_ring;
+static LPFN_WSDPUTWITHSIGNAL put_with_signal;	/* NULL: none */
 static struct listener listeners[LISTENERS_MAX];
 static unsigned n_listeners;
 static struct conn *events;
@@ -131,7 +133,7 @@ static bool extension(const GUID *id, void *ret)
 
 static bool start_provider(const struct wsd_provider *p)
 {
-	static const GUID ring_id = WSAID_WSDSHAREDRING, control_id = WSAID_WSDCONTROL;
+	static const GUID ring_id = WSAID_WSDSHAREDRING, control_id = WSAID_WSDCONTROL, put_id = WSAID_WSDPUTWITHSIGNAL;
 	LPWSPSTARTUPEX startup;
 	LPFN_WSDCONTROL get_control;
 	WSPDATA data;
@@ -173,6 +175,8 @@ static bool start_provider(const struct wsd_provider *p)
 			wsp.lpWSPCleanup(&err);
 		goto no;
 	}
+	if (!control.drain || !control.arm || !control.wait_fd || !extension(&put_id, &put_with_signal))
+		put_with_signal = NULL;
 	if (control.set_places)
 		control.set_places(cfg.daemon, cfg.runtime_dir);
 	log_debug("provider %s started", p->name);
@@ -325,6 +329,35 @@ static bool reachable(const struct wsd_addr *local, const struct wsd_addr *remot
 	return false;
 }
 
+/* May RDMA reach it? While the daemon has not said, it is asked with the offer. */
+static bool in_subnets(const struct wsd_addr *remote)
+{
+	struct wsd_subnet net[WSD_SUBNETS_MAX];
+	uint32_t gen = 0;
+	unsigned i, n;
+
+	if (!put_with_signal || !control.subnets)
+		return false;
+	n = control.subnets(net, WSD_SUBNETS_MAX, &gen);
+	if (gen == 0)
+		return true;
+	for (i = 0; i < n && i < WSD_SUBNETS_MAX; i++) {
+		struct wsd_addr a = *remote;
+		unsigned bits = net[i].prefix, k;
+
+		if (a.family == AF_INET6 && net[i].family == AF_INET && IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)a.ip))
+			memmove(a.ip, a.ip + 12, 4);
+		else if (a.family != net[i].family)
+			continue;
+		if (bits > (net[i].family == AF_INET ? 32u : 128u))
+			continue;
+		k = bits / 8;
+		if (memcmp(a.ip, net[i].ip, k) == 0 && (bits % 8 == 0 || (a.ip[k] ^ net[i].ip[k]) >> (8 - bits % 8) == 0))
+			return true;
+	}
+	return false;
+}
+
 /* ---- offering ---- */
 
 static int fd_of(struct conn *c)
@@ -369,6 +402,7 @@ static void fill_expect(struct conn *c, int fd, struct wsd_expect *e)
 	e->data.fd = fd;
 	e->data.sock_cookie = c->s->cookie;
 	e->data.context = conn_id(c);
+	e->data.flags = c->san_flags;
 	e->family = c->local.family;
 	e->local_port = c->local.port;
 	e->remote_port = c->remote.port;
@@ -394,7 +428,8 @@ static bool offer_accepting(struct conn *c, int fd)
 
 static bool offer_connecting(struct conn *c, int fd)
 {
-	struct wsd_connect_data d = { .size = sizeof(d), .fd = fd, .sock_cookie = c->s->cookie, .context = conn_id(c) };
+	struct wsd_connect_data d = { .size = sizeof(d), .fd = fd, .sock_cookie = c->s->cookie, .context = conn_id(c),
+				       .flags = c->san_flags };
 	WSABUF caller = { .len = sizeof(d), .buf = (char *)&d };
 	struct sockaddr_storage ss;
 	INT err = 0;
@@ -458,7 +493,13 @@ static void offer(struct conn *c, int fd)
 		atomic_store(&c->stage, ST_TCP);
 		return;
 	}
-	if (!reachable(&c->local, &c->remote)) {
+	c->san_flags = 0;
+	if (reachable(&c->local, &c->remote)) {
+		if (put_with_signal && control.forced && control.forced())
+			c->san_flags = WSD_CONNECT_SAN | WSD_CONNECT_FORCE;
+	} else if (in_subnets(&c->remote)) {
+		c->san_flags = WSD_CONNECT_SAN;
+	} else {
 		atomic_store(&c->why, WSD_R_NOT_LOCAL);
 		atomic_store(&c->stage, ST_TCP);
 		return;
@@ -544,6 +585,31 @@ static void tell_side(struct conn *c, int fd)
 		control.side(c->san, &p);
 }
 
+/* the same over RDMA (agreed.h) */
+static void attach_road(struct conn *c, int fd)
+{
+	WSDPUTROAD p = { .size = sizeof(p), .context = conn_id(c) };
+	struct thr *t = thr_get();
+	INT err = 0;
+
+	if (put_with_signal(c->san, &p, &err) != 0 || !lock_try_long(&c->s->open_lock, thr_tid(t))) {
+		drop_san(c, WSD_R_NOMEM);
+		offer_lost(c, WSD_R_NOMEM);
+		return;
+	}
+	fault_install();
+	led_init(&c->led);
+	if (agreed_attach(c, fd, &p)) {
+		eset_attached(c);
+		stats_accelerated();
+	} else {
+		log_error("conn %u: the provider gave no usable road", c->index);
+		drop_san(c, WSD_R_NOMEM);
+		offer_lost(c, WSD_R_NOMEM);
+	}
+	lock_drop(&c->s->open_lock);
+}
+
 static void attach(struct conn *c)
 {
 	WSDSHAREDRING r = { .size = sizeof(r) };
@@ -556,6 +622,10 @@ static void attach(struct conn *c)
 	    (atomic_load(&s->holders) > 1 && !proc_family_dead(s->created_gen))) {
 		drop_san(c, WSD_R_SHARED);
 		offer_lost(c, WSD_R_SHARED);
+		return;
+	}
+	if (shared_ring(c->san, &r, &err) != 0 && err == WSAEOPNOTSUPP && put_with_signal) {
+		attach_road(c, fd);
 		return;
 	}
 	if (shared_ring(c->san, &r, &err) != 0 || !ring_usable(&r)) {
@@ -597,6 +667,10 @@ static void refused(struct conn *c, uint32_t why)
 	case WSD_R_LIMIT:
 	case WSD_R_UNLOADING:
 	case WSD_R_MISMATCH:
+	case WSD_R_NO_PEER:
+	case WSD_R_NO_KEY:
+	case WSD_R_MEMLOCK:
+	case WSD_R_RDMA_FAILED:
 		offer_lost(c, why ? why : WSD_R_NO_DAEMON);
 		return;
 	}
@@ -924,6 +998,7 @@ void ctl_unmap(struct conn *c)
 
 	c->hdr = NULL;
 	c->rx = c->tx = NULL;
+	agreed_detach(c);
 	if (c->own) {
 		munmap(c->own, wsd_session_length(c->own->ring_size));
 		c->own = NULL;
@@ -947,6 +1022,41 @@ void ctl_unmap(struct conn *c)
 	}
 	wsp.lpWSPCloseSocket(s, &err);
 	lock_drop(&ctl_lock);
+}
+
+int ctl_road_arm(void)
+{
+	return prov == PROV_OK && control.arm ? control.arm() : 0;
+}
+
+unsigned ctl_road_drain(uint64_t *ret, unsigned max)
+{
+	int n = prov == PROV_OK && control.drain ? control.drain(ret, max) : 0;
+
+	return n > 0 ? (unsigned)n : 0;
+}
+
+int ctl_road_wait_fd(void)
+{
+	return prov == PROV_OK && control.wait_fd ? control.wait_fd() : -1;
+}
+
+bool ctl_road_ask(struct thr *t, struct conn *c, uint32_t what, uint64_t a, uint64_t b)
+{
+	struct wsd_san_ask x = { .size = sizeof(x), .what = what, .a = a, .b = b };
+	DWORD n = 0;
+	INT err = 0;
+	int e = errno;
+
+	if (prov != PROV_OK || !c->san)
+		return true;	/* nobody to ask */
+	if (t->in_handler || !lock_try(&ctl_lock, thr_tid(t)))
+		return false;
+	if (c->san)
+		wsp.lpWSPIoctl(c->san, SIO_WSD_SAN_ASK, &x, sizeof(x), NULL, 0, &n, NULL, NULL, NULL, &err);
+	lock_drop(&ctl_lock);
+	errno = e;
+	return err != WSAEWOULDBLOCK;
 }
 
 int ctl_hidden_fd(void)

@@ -451,6 +451,12 @@ void eset_flush_all(void)
 
 /* ---- opening ---- */
 
+bool eset_grant(struct conn *c)
+{
+	/* waits do not know roads yet: blocking receives only */
+	return !atomic_load(&c->regs) && !atomic_load(&c->polled) && !atomic_load(&c->s->nonblock);
+}
+
 bool eset_enter_open(struct conn *c)
 {
 	uint32_t tid = thr_tid(thr_get());

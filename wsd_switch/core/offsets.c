@@ -96,7 +96,8 @@ int off_check_rx(struct conn *c, int fd)
 	return 1;
 }
 
-int off_check_tx(struct conn *c, int fd)
+/* loose: also while TCP has bytes unsent */
+static int check_tx(struct conn *c, int fd, bool loose)
 {
 	struct side *s = c->s;
 	struct tcp_info a, b;
@@ -122,7 +123,7 @@ again:
 	}
 	/* only quiet, established connections: no FIN either way, nothing unsent, which covers bytes
 	 * held back by TCP_CORK or MSG_MORE (G2) */
-	if (b.tcpi_state != TS_ESTABLISHED || nsd != 0)
+	if (b.tcpi_state != TS_ESTABLISHED || (nsd != 0 && !loose))
 		goto out;
 	if (a.tcpi_bytes_acked != b.tcpi_bytes_acked || a.tcpi_bytes_sent != b.tcpi_bytes_sent) {
 		if (--tries)
@@ -151,4 +152,34 @@ again:
 out:
 	errno = e;
 	return r;
+}
+
+int off_check_tx(struct conn *c, int fd)
+{
+	return check_tx(c, fd, false);
+}
+
+int off_check_tx_loose(struct conn *c, int fd)
+{
+	return check_tx(c, fd, true);
+}
+
+/* H as the kernel has it, after a sender that died inside a send; false: it does not say */
+bool off_resync_tx(struct conn *c, int fd)
+{
+	struct side *s = c->s;
+	struct tcp_info a, b;
+	int outq, i, e = errno;
+	bool ok = false;
+
+	for (i = 0; i < 8 && !ok; i++) {
+		if (!tcp_info_get(fd, &a) || real.ioctl(fd, SIOCOUTQ, &outq) < 0 || !tcp_info_get(fd, &b))
+			break;
+		if (a.tcpi_bytes_acked != b.tcpi_bytes_acked || atomic_load(&s->syn) < 0 || b.tcpi_state != TS_ESTABLISHED)
+			continue;
+		atomic_store(&s->H, b.tcpi_bytes_acked + (uint64_t)outq - (uint64_t)atomic_load(&s->syn));
+		ok = true;
+	}
+	errno = e;
+	return ok;
 }

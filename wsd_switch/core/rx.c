@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/ring.h"
 #include "wsd_switch/core/switch.h"
 
@@ -69,8 +70,11 @@ uint64_t rx_close_gate(struct conn *c)
 /* bytes in the ring; more than the ring holds is shown as 0 here and judged by rx_recv */
 uint32_t rx_avail(struct conn *c)
 {
-	uint32_t a = WSD_GATE_HEAD(atomic_load(&c->rx->gate)) - (uint32_t)atomic_load(&c->s->taken);
+	uint32_t a;
 
+	if (unlikely(!c->rx))
+		return 0;	/* no ring: agreed connections have their own count (agreed_inq) */
+	a = WSD_GATE_HEAD(atomic_load(&c->rx->gate)) - (uint32_t)atomic_load(&c->s->taken);
 	return a <= c->mask + 1 ? a : 0;
 }
 
@@ -250,12 +254,16 @@ static ssize_t kernel_recv(struct thr *t, struct conn *c, int fd, const struct v
 }
 
 /* a connection without a session: the kernel's call, counted */
-static ssize_t recv_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
+ssize_t rx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
 	ssize_t r;
 
 	cnt_add(&c->s->sleepers, 1);
+	if (unlikely(conn_agreed(c)) && !agreed_plain_in(c)) {
+		cnt_add(&c->s->sleepers, -1u);
+		return RX_AGAIN;
+	}
 	/* what does not sleep may stay in the critical section, and alone there is nobody to cancel it */
 	if (likely(nb && v->n == 1 && __libc_single_threaded))
 		r = real.recv(fd, (char *)v->iov->iov_base + v->off, v->len, flags);
@@ -1019,7 +1027,12 @@ ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 		rx_touch(c);
 		if (unlikely(conn_elsewhere(c)))
 			conn_reset(c, fd, "attached by another process after the fork");
-		return recv_plain(t, c, fd, v, flags);
+		if (!conn_agreed(c)) {
+			r = rx_plain(t, c, fd, v, flags);
+			if (likely(r != RX_AGAIN))
+				return r;
+		}
+		return agreed_recv(t, c, fd, v, flags);
 	}
 	if (unlikely(v->len == 0) && rx_readable(c, &head))
 		return 0;	/* a receive of nothing waits for data all the same */

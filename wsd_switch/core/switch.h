@@ -61,6 +61,8 @@ struct config {
 	const char *log_path;
 	int log_level;
 	bool fd_hidden;
+	double road_spin_us;
+	bool no_overflow;		/* measurements: RDMA, and TCP only for what the protocol needs */
 };
 extern struct config cfg;
 void config_init(void);
@@ -313,6 +315,7 @@ enum conn_stage {
 	ST_NEW,			/* counts only; not worth an offer so far */
 	ST_OFFERED,		/* the provider was asked */
 	ST_ATTACHED,		/* session memory is mapped */
+	ST_AGREED,		/* a road to another host's memory (agreed.h): TCP, puts and frames, as agreed */
 	ST_TCP,			/* stays on TCP, c->why says why */
 };
 
@@ -358,6 +361,7 @@ struct conn {
 	uintptr_t san;			/* the provider's socket; 0: none; ctl_lock */
 	struct conn *ev_next;		/* events that the provider raised; ctl_lock */
 	bool ev_on;
+	uint32_t san_flags;		/* WSD_CONNECT_* of its offer */
 	bool expected;			/* announced by SIO_WSD_EXPECT, not accepted yet; ctl_lock */
 	struct wsd_addr local, remote;	/* as offered */
 	struct conn *next;		/* graveyard, free list */
@@ -407,6 +411,19 @@ static inline bool conn_att(const struct conn *c)
 	return atomic_load_explicit(&c->stage, memory_order_acquire) == ST_ATTACHED;
 }
 
+static inline bool conn_agreed(const struct conn *c)
+{
+	return atomic_load_explicit(&c->stage, memory_order_acquire) == ST_AGREED;
+}
+
+/* its bytes go through us, not straight to the kernel */
+static inline bool conn_ours(const struct conn *c)
+{
+	uint32_t st = atomic_load_explicit(&c->stage, memory_order_acquire);
+
+	return st == ST_ATTACHED || st == ST_AGREED;
+}
+
 static inline void conn_pin(struct conn *c)
 {
 	cnt_add(&c->pins, 1);
@@ -428,6 +445,11 @@ void ctl_retire(struct conn *c, uint32_t why, uint32_t unread);	/* before the la
 void ctl_unmap(struct conn *c);				/* when no thread is inside */
 void ctl_after_fork(void);
 void ctl_think(struct thr *t, struct conn *c, int fd, bool received);	/* is it time to offer? */
+/* roads (agreed.h): the provider's, for every thread, but ask: false: not now */
+int ctl_road_arm(void);
+unsigned ctl_road_drain(uint64_t *ret, unsigned max);
+int ctl_road_wait_fd(void);
+bool ctl_road_ask(struct thr *t, struct conn *c, uint32_t what, uint64_t a, uint64_t b);
 bool ctl_lock_for_fork(void);
 void ctl_unlock_for_fork(bool got);
 int ctl_hidden_fd(void);
@@ -477,6 +499,9 @@ void vec_skip(struct vec *v, size_t n);
 ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t rx_recvmsg_tcp(struct thr *t, struct conn *c, int fd, struct msghdr *m, int flags);	/* on TCP for good, ring empty */
 ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+/* stages without a ring: the kernel's call, counted. -2 (TX_AGAIN, RX_AGAIN): an agreed direction is not plain any more, nothing was done */
+ssize_t tx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+ssize_t rx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
 bool tx_before_tcp(struct conn *c, int fd);		/* G22: false: errno says why not */
 void tx_after_tcp(struct conn *c, int fd, ssize_t r);
@@ -514,6 +539,8 @@ void reattach_inherited(void);
 /* ---- offsets against the kernel (offsets.c): G16 ---- */
 int off_check_rx(struct conn *c, int fd);		/* 1 agrees, 0 ask again later, -1 never again */
 int off_check_tx(struct conn *c, int fd);
+int off_check_tx_loose(struct conn *c, int fd);		/* the same while TCP has bytes unsent: only the count is asked for */
+bool off_resync_tx(struct conn *c, int fd);
 int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 
 /* ---- ledger and crowding ---- */
@@ -618,6 +645,7 @@ bool eset_known(int epfd);
 void eset_mark_nested(int epfd);
 void eset_flush_all(void);
 void eset_forget_conn(struct conn *c);
+bool eset_grant(struct conn *c);		/* open_lock held: every set that waits for it is woken by roads from now on; false: must not be granted */
 bool eset_enter_open(struct conn *c);	/* open_lock held: put into the lists; false: must not open */
 bool eset_sleepers(struct conn *c);
 struct ledger *eset_ledger(struct conn *c);

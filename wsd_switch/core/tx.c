@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/ring.h"
 #include "wsd_switch/core/switch.h"
 
@@ -157,6 +158,10 @@ static ssize_t kernel_send(struct thr *t, struct conn *c, int fd, const struct v
 	int e;
 
 	tx_begin_tcp(c, fd);
+	if (unlikely(conn_agreed(c)) && !agreed_plain_out(c)) {
+		tx_end_tcp(c, 0);
+		return TX_AGAIN;
+	}
 	conn_pin(c);
 	p.in_kernel = true;
 	if (unlikely(flags & MSG_MORE))
@@ -611,8 +616,8 @@ static bool tx_interrupted(struct thr *t)
 	return r;
 }
 
-/* a connection without a session: the kernel's call, counted; see recv_plain() */
-static ssize_t send_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
+/* a connection without a session: the kernel's call, counted; see rx_plain() */
+ssize_t tx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
 	ssize_t r;
@@ -621,6 +626,10 @@ static ssize_t send_plain(struct thr *t, struct conn *c, int fd, struct vec *v, 
 	if (!nb || v->n != 1 || !__libc_single_threaded)
 		return kernel_send(t, c, fd, v, v->len, flags);
 	tx_begin_tcp(c, fd);
+	if (unlikely(conn_agreed(c)) && !agreed_plain_out(c)) {
+		tx_end_tcp(c, 0);
+		return TX_AGAIN;
+	}
 	r = real.send(fd, (const char *)v->iov->iov_base + v->off, v->len, flags);
 	e = errno;
 	tx_end_tcp(c, r);
@@ -641,7 +650,12 @@ ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 	if (!conn_att(c)) {
 		if (unlikely(conn_elsewhere(c)))
 			conn_reset(c, fd, "attached by another process after the fork");
-		return send_plain(t, c, fd, v, flags);
+		if (!conn_agreed(c)) {
+			r = tx_plain(t, c, fd, v, flags);
+			if (likely(r != TX_AGAIN))
+				return r;
+		}
+		return agreed_send(t, c, fd, v, flags);
 	}
 	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
 		e = atomic_exchange(&s->kept_err, 0);
@@ -712,6 +726,10 @@ static ssize_t kernel_sendfile(struct thr *t, struct conn *c, int fd, int in, of
 	if (!tx_before_tcp(c, fd))
 		return -1;
 	tx_begin_tcp(c, fd);
+	if (unlikely(conn_agreed(c)) && !agreed_plain_out(c)) {
+		tx_end_tcp(c, 0);
+		return TX_AGAIN;
+	}
 	conn_pin(c);
 	p.in_kernel = true;
 	cs_leave(t);
@@ -736,7 +754,16 @@ ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, s
 	off_t from;
 	ssize_t r;
 
-	if (!conn_att(c) || !may_put(c) || n == 0 || atomic_load_explicit(&s->kept_err, memory_order_relaxed) ||
+	if (!conn_att(c)) {
+		r = kernel_sendfile(t, c, fd, in, off, n);
+		while (unlikely(r == TX_AGAIN)) {
+			r = agreed_sendfile(t, c, fd, in, off, n);
+			if (r == TX_AGAIN)
+				r = kernel_sendfile(t, c, fd, in, off, n);
+		}
+		return r;
+	}
+	if (!may_put(c) || n == 0 || atomic_load_explicit(&s->kept_err, memory_order_relaxed) ||
 	    (atomic_load_explicit(&c->tx->yflags, memory_order_relaxed) & WSD_Y_HANDED_ON))
 		return kernel_sendfile(t, c, fd, in, off, n);
 	if (unlikely(cfg.shake) && shake_hit(t))

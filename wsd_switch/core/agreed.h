@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * agreed.h - connections whose ends share no memory: the agreed cut-over (A1-A9, docs/agreed.md)
+ *
+ * A connection in stage ST_AGREED has a *road*: the provider's functions that put bytes into the peer's memory, and this end's session memory
+ * (wsd/remote_session.h), which all processes of the end map. Each direction is plain TCP until Y granted and X started, then puts and
+ * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
+ *
+ * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_wait.c sleeping beside TCP and the
+ * device; agreed_ctl.c life.
+ *
+ * Invariants:
+ *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent;
+ *   - plain bytes are sent only counted in (in_send) and with a look at xstate after that; plain bytes are received without bound only
+ *     counted in (sleepers) and with a look at ystate after that. Who changes those states looks at the counts after it. (As G3, G15.)
+ *   - tx_lock orders puts, frames and xstate; rx_lock orders what is taken and ystate. They are held over calls that do not sleep,
+ *     with signal handlers put off, and are waited for: there is no other road to go to. A dead owner's is taken over: what it was about to
+ *     do lies in the session memory, what it did is read from the kernel (G16).
+ */
+#ifndef WSD_SWITCH_AGREED_H
+#define WSD_SWITCH_AGREED_H
+
+#include <wsd/frame.h>
+#include <wsd/put_road.h>
+#include <wsd/remote_session.h>
+
+#include "wsd_switch/core/frame.h"
+#include "wsd_switch/core/switch.h"
+
+struct road {			/* one per conn and process; never unmapped */
+	WSDPUTROAD p;
+	struct wsd_remote *rs;
+	const struct wsd_remote_ctl *ctl;
+	uint8_t *rx[2], *tx[2];
+	const uint8_t *fill;
+	/* checked copies */
+	uint64_t nonce;
+	uint32_t epoch, ring0, ring1_max, fill_max;
+	uint32_t owner;			/* the process that has the queue pair; others only read and send on TCP */
+	uint32_t fetch_want;		/* STARTING: state->fetched when Start is known to be there; tx_lock */
+	uint64_t granted_H;		/* H + 1 when the grant was seen first; tx_lock */
+	_Atomic uint32_t leave;		/* enum wsd_reason: X is to return, Y to grant nothing more */
+	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */
+	_Atomic uint32_t ask_due;	/* the same, not sent so far: the provider was busy */
+	uint64_t ask_a[8], ask_b[8];	/* their arguments */
+	uint64_t asked_when, end_when;	/* ticks, of DECIDE and END */
+	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
+	_Atomic uint32_t granted_sets;	/* this process's sets have been told */
+	_Atomic uint64_t told_in;	/* edge-triggered sets: what was there when input was last reported */
+	_Atomic uint32_t told_out;
+};
+
+extern struct road *road_tab;		/* by conn->index; NULL until the first one */
+
+static inline struct road *road_of(const struct conn *c)
+{
+	return &road_tab[c->index];
+}
+
+/* ---- agreed_state.c: no system call, no lock, no wait ---- */
+
+/* what p->base says, checked and pointed to. 0 or -EINVAL */
+int road_bind(struct road *r, const WSDPUTROAD *p);
+bool road_granted(const struct road *r);
+/* takes over a valid record: rs->cursor; *ret_flags: WSD_CREDIT_* or 0. tx_lock */
+void road_credit(struct road *r, uint32_t *ret_flags);
+/* 1 and *ret_S: Start is there; 0: not; */
+int road_start(const struct road *r, uint64_t *ret_S);
+
+enum step {
+	STEP_PLAIN,	/* n TCP bytes that are the stream's as they are */
+	STEP_PAYLOAD,	/* the same, of a frame */
+	STEP_RING,	/* n ring bytes */
+	STEP_HEADER,	/* TCP has to say what is next */
+	STEP_DROP,	/* n TCP bytes that were had from the ring */
+	STEP_BACKLOG,	/* n TCP bytes that repeat what the ring should have had */
+	STEP_BROKEN,
+};
+/* what is next in the stream, with C taken from TCP; passes seams. rx_lock; ystate FRAMED or DROPPING */
+enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n);
+/* n ring bytes behind taken, all in one piece of memory: where they are. rx_lock */
+const uint8_t *road_at(const struct road *r, uint64_t off, uint64_t n, uint64_t *ret_n);
+/* a header at C: 1: take it, 0: ring bytes come first, -EPROTO */
+int road_header(const struct road *r, const struct wsd_frame *f);
+/* ... it was taken: C counts it already */
+void road_header_taken(struct road *r);
+/* the receiving end of the stream is reached: END was read, or the daemon knows. 1, 0: not known, -EPROTO: it cannot be had */
+int road_at_end(const struct road *r);
+
+/* X: which ring and how large */
+static inline uint32_t road_tx_size(const struct road *r)
+{
+	uint32_t n = atomic_load_explicit(&r->rs->tx1_size, memory_order_relaxed);
+
+	return n ? n : r->ring0;
+}
+/* bytes that a put may have now (A5) */
+uint64_t road_room(const struct road *r);
+/* 1: *ret must be written before the next put; 0: none is due; -EAGAIN: no slot is free. h: H */
+int road_seam(const struct road *r, uint64_t h, struct wsd_seam *ret);
+/* what is left of the frame under way: header bytes and payload bytes */
+void road_frame_left(const struct road *r, uint64_t h, uint32_t *ret_header, uint64_t *ret_payload);
+void road_frame_set(struct road *r, uint64_t h, uint32_t kind, uint32_t len, uint64_t off);
+void road_frame_header(const struct road *r, uint8_t out[WSD_FRAME_SIZE]);
+
+/* ---- agreed_tx.c ---- */
+#define TX_AGAIN	(-2)		/* kernel sends: the direction is framed now; nothing was sent */
+#define RX_AGAIN	(-2)
+ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
+/* steps that are due: start, return, rests. In each call, and with at_wait before each sleep. Never waits */
+void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait);
+/* counted in (in_send): may plain bytes be sent? */
+bool agreed_plain_out(struct conn *c);
+void agreed_end(struct thr *t, struct conn *c, int fd);		/* A7: before shutdown or the last close */
+/* the sending direction becomes plain TCP; at most ms. false: it is not yet */
+bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* ---- agreed_rx.c ---- */
+ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+bool agreed_plain_in(struct conn *c);	/* counted in (sleepers): may plain bytes be taken without bound? */
+int64_t agreed_inq(struct thr *t, struct conn *c, int fd);	/* FIONREAD, or -errno */
+void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditions hold */
+bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* What a wait needs to know. Returns the events that are there (POLLIN, POLLOUT, ... as in wanted); *ret_mask: what the kernel may be asked
+ * for on fd meanwhile; *ret_nap: the answer may change without anybody waking us: sleep at most so many ms (0: no such thing). */
+uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap);
+
+/* ---- agreed_wait.c ---- */
+/* before a sleep: completions are signalled from now on. false: something came, look again */
+bool road_arm(struct thr *t);
+void road_drain(struct thr *t);
+int road_wait_fd(void);			/* -1: none */
+/* sleep until fd has one of events, or the device, the daemon or another thread says something. until: CLOCK_MONOTONIC ns, 0: for ever.
+ * 0: look again; -errno as the kernel's call would fail (EINTR by G26, EAGAIN: until is over) */
+int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes);
+/* look at the road, and now and then at fd, for a moment without sleeping; true: look again. changes: road_changes() before the last look */
+bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes);
+int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */
+
+/* ---- agreed_ctl.c ---- */
+bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p);	/* ctl_lock, open_lock */
+void agreed_detach(struct conn *c);					/* nobody is inside */
+void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b);
+void agreed_ask_due(struct thr *t, struct conn *c);			/* what could not be sent before */
+void agreed_leave(struct conn *c, uint32_t why);			/* both directions are to go back to TCP; never waits */
+void agreed_retire(struct thr *t, struct conn *c, int fd);		/* the last number of this process is about to be closed */
+/* a lock of the side, handlers put off. false: its owner does not let go: reset */
+bool agreed_lock(struct thr *t, struct conn *c, int fd, _Atomic uint32_t *lock);
+void agreed_unlock(_Atomic uint32_t *lock);
+
+static inline bool road_mine(const struct road *r)
+{
+	return r->owner == proc_page->pid;
+}
+
+static inline uint32_t road_changes(const struct road *r)
+{
+	return atomic_load_explicit(&r->p.state->changes, memory_order_acquire);
+}
+
+static inline int road_error(const struct road *r)
+{
+	return road_mine(r) ? atomic_load_explicit(&r->p.state->error, memory_order_acquire) : -ECONNRESET;
+}
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * agreed_ctl.c - life of connections between hosts: attached, asked about, left, closed
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "wsd_switch/core/agreed.h"
+
+#define LOCK_MAX_MS	5000	/* the lock is held over calls that do not sleep; a stopped owner is waited for this long */
+
+struct road *road_tab;
+
+static bool table(void)
+{
+	void *p;
+
+	if (road_tab)
+		return true;
+	p = mmap(NULL, sizeof(struct road) * MAX_CONNS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	road_tab = p;
+	return true;
+}
+
+bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p)
+{
+	struct road *r;
+
+	if (!table())
+		return false;
+	r = road_of(c);
+	memset(r, 0, sizeof(*r));
+	if (road_bind(r, p) < 0) {
+		memset(r, 0, sizeof(*r));
+		return false;
+	}
+	r->owner = proc_page->pid;
+	atomic_store(&c->s->att_pid, proc_page->pid);
+	atomic_fetch_or(&c->s->flags, S_ATTACHED);
+	atomic_store(&c->why, WSD_R_NONE);
+	atomic_store_explicit(&c->stage, ST_AGREED, memory_order_release);
+	log_debug("conn %u: session %llx by RDMA", c->index, (unsigned long long)p->session_id);
+	return true;
+}
+
+void agreed_detach(struct conn *c)
+{
+	if (road_tab && road_of(c)->rs)
+		memset(road_of(c), 0, sizeof(struct road));
+}
+
+/* ---- questions for the daemon ---- */
+
+void agreed_ask_due(struct thr *t, struct conn *c)
+{
+	struct road *r = road_of(c);
+	uint32_t due = atomic_load_explicit(&r->ask_due, memory_order_acquire), what;
+
+	for (what = 1; due && what < 8; what++) {
+		if (!(due & (1u << what)))
+			continue;
+		if (!ctl_road_ask(t, c, what, r->ask_a[what], r->ask_b[what]))
+			return;		/* the provider is busy: the next call */
+		atomic_fetch_and(&r->ask_due, ~(1u << what));
+	}
+}
+
+void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b)
+{
+	struct road *r = road_of(c);
+
+	r->ask_a[what] = a;
+	r->ask_b[what] = b;
+	atomic_fetch_or(&r->ask_due, 1u << what);
+	agreed_ask_due(thr_get(), c);
+}
+
+void agreed_leave(struct conn *c, uint32_t why)
+{
+	uint32_t none = 0;
+
+	if (!atomic_compare_exchange_strong(&road_of(c)->leave, &none, why))
+		return;
+	log_debug("conn %u: both directions are to return to TCP, reason %u", c->index, why);
+	agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
+}
+
+/* ---- locks ---- */
+
+/* what the kernel did for an owner that died meanwhile is read from the kernel (G16) */
+static bool taken_over(struct conn *c, int fd, bool rx)
+{
+	uint64_t k;
+	int state, inq;
+
+	if (!rx)
+		return off_resync_tx(c, fd);
+	if (off_kernel_c(fd, &k, &state, &inq) < 0)
+		return false;
+	atomic_store(&c->s->C, k);
+	return true;
+}
+
+bool agreed_lock(struct thr *t, struct conn *c, int fd, _Atomic uint32_t *lock)
+{
+	uint32_t me = thr_tid(t), owner;
+	int64_t end = 0;
+	unsigned i;
+
+	for (i = 0;; i++) {
+		sig_hold();
+		if (lock_try(lock, me))
+			return true;
+		owner = atomic_load(lock);
+		if (owner == me) {	/* below a handler that went to the kernel unwrapped (sig.c): nothing here can wait for ourselves */
+			sig_release();
+			return false;
+		}
+		if (i > 20 && owner && proc_pid_dead(owner) && atomic_compare_exchange_strong(lock, &owner, me)) {
+			if (taken_over(c, fd, lock == &c->s->rx_lock))
+				return true;
+			lock_drop(lock);
+			sig_release();
+			break;
+		}
+		sig_release();
+		if (i < 50) {
+			sched_yield();
+			continue;
+		}
+		if (!end)
+			end = road_now() + LOCK_MAX_MS * 1000000ll;
+		else if (road_now() > end)
+			break;
+		thr_nap(i < 200 ? 50 : 1000);
+	}
+	conn_reset(c, fd, "another process holds the direction and does not go on");
+	return false;
+}
+
+void agreed_unlock(_Atomic uint32_t *lock)
+{
+	lock_drop(lock);
+	sig_release();
+}
+
+/* ---- the end ---- */
+
+void agreed_retire(struct thr *t, struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t head, taken = atomic_load(&rs->taken);
+	bool sole = conn_sole_holder(c);
+	uint32_t y;
+
+	if (road_mine(r)) {
+		sig_hold();
+		r->p.poll(r->p.conn);
+		sig_release();
+	}
+	head = atomic_load(&rs->head);
+	y = atomic_load(&rs->ystate);
+	/* TCP resets a connection that is closed with bytes unread; ours lie where the kernel does not see them */
+	if (sole && y == WSD_Y_FRAMED && head > taken) {
+		conn_reset(c, fd, "closed with bytes unread");
+		atomic_store(&c->s->kept_err, 0);
+	} else if (sole) {
+		agreed_end(t, c, fd);		/* others may go on with it: no end (F6) */
+	}
+	atomic_store(&c->s->taken, taken);	/* for the statistics */
+	agreed_ask_due(t, c);
+}

@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * agreed_rx.c - receiving over a road (Y's half of the agreed cut-over)
+ *
+ *   PLAIN --- A1's conditions --> GRANTED --- Start is there, and decide was ours to swap --> FRAMED --- RETURN --> DROPPING --> DONE
+ *                                    |  the road failed or is revoked before that: void
+ *                                    v
+ *                                   DONE
+ *
+ * Invariants:
+ *   - all of it under rx_lock, and nothing under it sleeps; what is stored before a kernel call says what the call was for (F8);
+ *   - while GRANTED, TCP is read for as much as it held before Start was looked for and not found (A2): such bytes are before S;
+ *   - while FRAMED, the order is the sender's: seams say where ring bytes stand, headers where frames do (A3);
+ *   - end of stream is answered only where END or the daemons say that the ring ends, too (A7), but inside a frame, behind which
+ *     nothing was put;
+ *   - EAGAIN is answered after the device was asked, and the kernel.
+ */
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "wsd_switch/core/agreed.h"
+#include "wsd_switch/core/ring.h"
+
+#define END_WAIT_US	3e6		/* A7: for the daemons to say where the stream ends */
+#define BEHIND_NAP_MS	20		/* a frame stands behind ring bytes that have not come: they, or the daemon's, will wake us */
+#define PART_NAP_MS	5		/* a part of a header: nobody wakes us for the rest */
+#define END_NAP_MS	1
+#define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
+
+struct need {
+	bool no_kernel;		/* what the kernel has is not to be read now: do not wait for POLLIN */
+	unsigned nap_ms;
+	uint32_t changes;	/* of the road, before it was looked at */
+};
+
+/* never sleeps, no cancellation point; C counts what was taken */
+static ssize_t take(struct conn *c, int fd, struct iovec *io, int n, int flags)
+{
+	struct msghdr m = { .msg_iov = io, .msg_iovlen = (size_t)n };
+	ssize_t r = real.syscall(SYS_recvmsg, fd, &m, flags | MSG_DONTWAIT);
+
+	if (r > 0 && !(flags & MSG_PEEK))
+		cnt_add64(&c->s->C, (uint64_t)r);
+	return r < 0 ? -errno : r;
+}
+
+static int vec_iov(const struct vec *v, uint64_t n, struct iovec *io, int max)
+{
+	size_t off = v->off;
+	int i;
+
+	for (i = 0; i < max && i < v->n && n; i++, off = 0) {
+		io[i].iov_base = (char *)v->iov[i].iov_base + off;
+		io[i].iov_len = v->iov[i].iov_len - off;
+		if (io[i].iov_len > n)
+			io[i].iov_len = n;
+		n -= io[i].iov_len;
+	}
+	return i;
+}
+
+static ssize_t take_vec(struct conn *c, int fd, const struct vec *v, uint64_t n, int flags)
+{
+	struct iovec io[64];
+
+	return take(c, fd, io, vec_iov(v, n, io, 64), flags & (MSG_PEEK | MSG_TRUNC));
+}
+
+/* ---- credit ---- */
+
+static uint32_t size_now(const struct road *r)
+{
+	uint32_t n = atomic_load_explicit(&r->rs->rx1_size, memory_order_relaxed);
+
+	return atomic_load_explicit(&r->rs->rx_ring, memory_order_relaxed) && n ? n : r->ring0;
+}
+
+/* tell the sender how far the program is; flags: WSD_CREDIT_*. Not now is no harm: it is due again at the next look */
+static void credit(struct road *r, uint32_t flags)
+{
+	struct wsd_remote *rs = r->rs;
+	uint64_t w[3];
+
+	if (!road_mine(r) || road_error(r))
+		return;
+	sig_hold();
+	if (r->p.hold(r->p.conn, 2) != 0) {
+		sig_release();
+		return;
+	}
+	w[0] = atomic_load_explicit(&rs->taken, memory_order_relaxed);
+	w[1] = flags;
+	w[2] = wsd_remote_check(r->nonce, WSD_CTL_CREDIT, w, 2);
+	r->p.word(r->p.conn, WSD_CTL_CREDIT, w, sizeof(w));
+	if (flags & WSD_CREDIT_RETURN)
+		r->p.nudge(r->p.conn);		/* it may be asleep (F15) */
+	r->p.release(r->p.conn);
+	sig_release();
+	atomic_store_explicit(&rs->told_cursor, w[0], memory_order_relaxed);
+}
+
+static void credit_due(struct road *r, uint32_t part)
+{
+	if (atomic_load_explicit(&r->rs->taken, memory_order_relaxed) -
+		    atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= size_now(r) / part)
+		credit(r, atomic_load(&r->leave) ? WSD_CREDIT_RETURN : 0);
+}
+
+/* ---- the ring ---- */
+
+static ssize_t take_ring(struct road *r, const struct vec *v, uint64_t n, int flags)
+{
+	struct wsd_remote *rs = r->rs;
+	uint64_t taken = atomic_load_explicit(&rs->taken, memory_order_relaxed), done = 0;
+	struct vec w = *v;
+
+	if (n > TAKE_MAX)
+		n = TAKE_MAX;
+	while (done < n && w.len) {
+		uint64_t k;
+		const uint8_t *p = road_at(r, taken + done, n - done, &k);
+
+		if (k > w.len)
+			k = w.len;
+		/* a whole ring of one piece, so that no position wraps: the mask is that of the piece */
+		if (!(flags & MSG_TRUNC) && !ring_drain(p, UINT32_MAX, 0, &w, (size_t)k))
+			return done ? (ssize_t)done : -EFAULT;
+		vec_skip(&w, (size_t)k);
+		done += k;
+	}
+	if (!(flags & MSG_PEEK)) {
+		atomic_store_explicit(&rs->taken, taken + done, memory_order_release);
+		credit_due(r, 4);
+	}
+	return (ssize_t)done;
+}
+
+/* ---- frames ---- */
+
+static int broken(struct conn *c, int fd, const char *what)
+{
+	conn_reset(c, fd, what);
+	atomic_store(&c->s->kept_err, 0);	/* told by who calls */
+	atomic_store(&road_of(c)->rs->ystate, WSD_Y_DONE);
+	return -ECONNRESET;
+}
+
+/* the kernel's end of stream, or a part of a header before it. 1: that is the end; 0: *n, look again; -errno */
+static int at_fin(struct conn *c, int fd, struct need *n)
+{
+	struct road *r = road_of(c);
+	int k = road_at_end(r);
+
+	if (k > 0)
+		return 1;
+	if (k < 0)
+		return broken(c, fd, "the end of the stream cannot be had");
+	if (!(atomic_fetch_or(&r->asked, 1u << WSD_SAN_END) & (1u << WSD_SAN_END))) {
+		r->end_when = tsc_now();
+		agreed_ask(c, WSD_SAN_END, 0, 0);
+	}
+	if (tsc_now() - r->end_when > (uint64_t)US(END_WAIT_US))
+		return broken(c, fd, "the stream ended without saying where, and no daemon knows");
+	n->no_kernel = true;
+	n->nap_ms = END_NAP_MS;
+	return 0;
+}
+
+static bool fin_seen(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+
+	return real.poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* TCP says what is next. Bytes of the stream; 0: look again; -EAGAIN: nothing, *n; -ENODATA: end of stream; -errno */
+static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint8_t hdr[WSD_FRAME_SIZE];
+	struct iovec io[65] = { { hdr, sizeof(hdr) } };
+	struct wsd_frame f;
+	ssize_t k = take(c, fd, io, 1, MSG_PEEK);
+	int m = 1, e;
+
+	if (k < 0)
+		return k;
+	if (k < (ssize_t)sizeof(hdr)) {
+		if (k == 0 || fin_seen(fd)) {
+			e = at_fin(c, fd, n);
+			return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
+		}
+		n->no_kernel = true;
+		n->nap_ms = PART_NAP_MS;
+		return -EAGAIN;
+	}
+	if (frame_get(&f, hdr, r->nonce, r->epoch) < 0 || (e = road_header(r, &f)) < 0)
+		return broken(c, fd, "what follows in the stream is no frame of this session");
+	if (e == 0) {
+		n->no_kernel = true;
+		n->nap_ms = BEHIND_NAP_MS;
+		return -EAGAIN;
+	}
+	rs->in_off = f.ring_off;
+	rs->in_len = f.len;
+	rs->in_kind = f.kind;
+	if (f.kind == WSD_FRAME_DATA && !(flags & MSG_TRUNC))
+		m += vec_iov(v, f.len < v->len ? f.len : v->len, io + 1, 64);
+	if (flags & MSG_PEEK) {
+		if (f.kind == WSD_FRAME_DATA) {
+			k = take(c, fd, io, m, MSG_PEEK);
+			return k > WSD_FRAME_SIZE ? k - WSD_FRAME_SIZE : k < 0 ? k : -EAGAIN;
+		}
+		m = 1;
+	}
+	atomic_store(&rs->in_C, atomic_load(&c->s->C));
+	k = take(c, fd, io, m, 0);
+	if (k < (ssize_t)WSD_FRAME_SIZE) {
+		atomic_store(&rs->in_C, ~0ull);
+		return k < 0 ? k : broken(c, fd, "a header was there and is not any more");
+	}
+	road_header_taken(r);
+	return k - WSD_FRAME_SIZE;
+}
+
+/* a backlog whose rest TCP does not bring: the fill ring may have it. As header() */
+static ssize_t backlog_fin(struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t taken = atomic_load(&rs->taken), filled = atomic_load_explicit(&rs->filled, memory_order_acquire), k;
+	const uint8_t *p;
+	int e;
+
+	if (taken >= rs->ret_end)
+		return -ENODATA;
+	if (filled > taken) {
+		if (filled > rs->ret_end)
+			filled = rs->ret_end;
+		p = r->fill + (taken & (r->fill_max - 1));
+		k = r->fill_max - (taken & (r->fill_max - 1));
+		if (k > filled - taken)
+			k = filled - taken;
+		if (k > v->len)
+			k = v->len;
+		if (!(flags & MSG_TRUNC) && !ring_drain(p, UINT32_MAX, 0, v, (size_t)k))
+			return -EFAULT;
+		if (!(flags & MSG_PEEK))
+			atomic_store_explicit(&rs->taken, taken + k, memory_order_release);
+		return (ssize_t)k;
+	}
+	e = at_fin(c, fd, n);
+	return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
+}
+
+static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
+{
+	struct road *r = road_of(c);
+	uint64_t k, C = atomic_load(&c->s->C);
+	struct iovec none = { NULL, 0 };
+	ssize_t x;
+
+	if (atomic_load(&r->rs->in_C) < C)
+		road_header_taken(r);	/* who took it died before it said so (F8) */
+	switch (road_next(r, C, &k)) {
+	case STEP_RING:
+		return take_ring(r, v, k, flags);
+	case STEP_HEADER:
+		return header(c, fd, v, flags, n);
+	case STEP_PLAIN:
+		x = take_vec(c, fd, v, k, flags);
+		if (x == 0 && k != UINT64_MAX)
+			return broken(c, fd, "the stream ended before the offset at which it was to go on by RDMA");
+		return x == 0 ? -ENODATA : x;
+	case STEP_PAYLOAD:
+		x = take_vec(c, fd, v, k, flags);
+		return x == 0 ? -ENODATA : x;
+	case STEP_BACKLOG:
+		x = take_vec(c, fd, v, k, flags);
+		if (x > 0 && !(flags & MSG_PEEK))	/* so that the cursor is the program's */
+			(void)road_next(r, atomic_load(&c->s->C), &k);
+		return x == 0 ? backlog_fin(c, fd, v, flags, n) : x;
+	case STEP_DROP:
+		none.iov_len = k < (1u << 20) ? k : 1u << 20;
+		x = take(c, fd, &none, 1, MSG_TRUNC);
+		return x > 0 ? 0 : x == 0 ? backlog_fin(c, fd, v, flags, n) : x;
+	case STEP_BROKEN:
+		break;
+	}
+	return broken(c, fd, "offsets out of bounds");
+}
+
+/* ---- granted ---- */
+
+/* Start is there: whose is it? 0: look at ystate again */
+static int start_found(struct conn *c, int fd, uint64_t S)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint32_t none = WSD_DECIDE_UNSET;
+
+	if (S < atomic_load(&c->s->C))
+		return broken(c, fd, "RDMA was to begin at an offset that is passed");
+	rs->Y_S = S;
+	rs->f_end = 0;
+	rs->seam_next = 0;
+	atomic_store(&rs->in_C, ~0ull);
+	if (!atomic_compare_exchange_strong(&rs->decide, &none, WSD_DECIDE_TAKEN) && none != WSD_DECIDE_TAKEN) {
+		atomic_store(&rs->ystate, WSD_Y_DONE);		/* void: X goes on plain, and knows it (A2) */
+		return 0;
+	}
+	atomic_store(&rs->ystate, WSD_Y_FRAMED);
+	return 0;
+}
+
+/* The road is gone before Start came. With our queue pair destroyed none can come any more (D15); a process without one
+ * leaves it to who has it (F9), or to the daemon. */
+static void give_up_grant(struct conn *c)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint32_t none = WSD_DECIDE_UNSET;
+	uint64_t S;
+
+	r->p.stop(r->p.conn, 0);
+	if (road_start(r, &S))
+		return;
+	if (atomic_compare_exchange_strong(&rs->decide, &none, WSD_DECIDE_VOID) || none == WSD_DECIDE_VOID)
+		atomic_store(&rs->ystate, WSD_Y_DONE);
+}
+
+static ssize_t granted(struct conn *c, int fd, const struct vec *v, int flags)
+{
+	struct road *r = road_of(c);
+	struct iovec io;
+	char x;
+	uint64_t S;
+	int q = 0;
+	ssize_t k;
+
+	if (road_mine(r) && (road_error(r) || atomic_load(&r->rs->revoked) || atomic_load(&r->leave))) {
+		give_up_grant(c);
+		if (atomic_load(&r->rs->ystate) != WSD_Y_GRANTED)
+			return 0;
+	}
+	if (real.ioctl(fd, SIOCINQ, &q) < 0)
+		q = 0;
+	if (road_start(r, &S))
+		return start_found(c, fd, S);
+	if (q > 0)
+		return take_vec(c, fd, v, (uint64_t)q, flags);
+	io = (struct iovec){ &x, 1 };
+	k = take(c, fd, &io, 1, MSG_PEEK);
+	if (k == -EAGAIN || k > 0)
+		return k > 0 ? 0 : k;
+	/* an end, or an error: but what X sent by RDMA before it is older (F3) */
+	if (road_start(r, &S))
+		return start_found(c, fd, S);
+	if (k == 0)
+		return -ENODATA;
+	return k;
+}
+
+/* bytes, 0: look again, -EAGAIN: nothing, *n says how to wait; -ENODATA: end of stream; -errno */
+static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
+{
+	struct road *r = road_of(c);
+	struct side *s = c->s;
+	ssize_t k = 0;
+
+	*n = (struct need){ false, 0, road_changes(r) };
+	if (road_mine(r)) {
+		sig_hold();
+		r->p.poll(r->p.conn);
+		sig_release();
+	}
+	if (!agreed_lock(t, c, fd, &s->rx_lock))
+		return -ECONNRESET;
+	cnt_add(&s->sleepers, 1);
+	switch (atomic_load(&r->rs->ystate)) {
+	case WSD_Y_GRANTED:
+		k = granted(c, fd, v, flags);
+		break;
+	case WSD_Y_FRAMED:
+	case WSD_Y_DROPPING:
+		k = framed(c, fd, v, flags, n);
+		break;
+	}
+	cnt_add(&s->sleepers, -1u);
+	agreed_unlock(&s->rx_lock);
+	return k;
+}
+
+/* ---- grant (A1) ---- */
+
+bool agreed_plain_in(struct conn *c)
+{
+	uint32_t y;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	y = atomic_load(&road_of(c)->rs->ystate);
+	return y == WSD_Y_PLAIN || y == WSD_Y_DONE;
+}
+
+static bool may_grant(struct conn *c)
+{
+	struct road *r = road_of(c);
+
+	return atomic_load_explicit(&r->rs->ystate, memory_order_relaxed) == WSD_Y_PLAIN && road_mine(r) && !road_error(r) &&
+	       !atomic_load(&r->rs->revoked) && !atomic_load(&r->leave) && !c->bad_regs &&
+	       !(atomic_load(&c->s->flags) & (S_SHUT_RD | S_EOF | S_NO_OPEN | S_LOWAT | S_BROKEN | S_FOREIGN | S_CMSG));
+}
+
+/* rx_lock and open_lock held */
+static void grant(struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t w[2] = { r->epoch };
+
+	if (!may_grant(c) || off_check_rx(c, fd) != 1 || r->p.hold(r->p.conn, 2) != 0)
+		return;
+	/* first the state, then who sleeps: a sleeper counts itself in, then reads the state */
+	atomic_store(&rs->ystate, WSD_Y_GRANTED);
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load(&c->s->sleepers) != 0 || !eset_grant(c)) {
+		atomic_store(&rs->ystate, WSD_Y_PLAIN);
+	} else {
+		w[1] = wsd_remote_check(r->nonce, WSD_CTL_GRANT, w, 1);
+		r->p.word(r->p.conn, WSD_CTL_GRANT, w, sizeof(w));
+		r->p.nudge(r->p.conn);		/* who waits as a sender of nothing may start now */
+		log_debug("conn %u: granted", c->index);
+	}
+	r->p.release(r->p.conn);
+}
+
+void agreed_grant(struct thr *t, struct conn *c, int fd)
+{
+	int e = errno;
+
+	if (!may_grant(c) || !rx_touch(c) || !lock_try(&c->s->open_lock, thr_tid(t)))
+		return;
+	if (agreed_lock(t, c, fd, &c->s->rx_lock)) {
+		grant(c, fd);
+		agreed_unlock(&c->s->rx_lock);
+	}
+	lock_drop(&c->s->open_lock);
+	errno = e;
+}
+
+/* ---- receive ---- */
+
+static int64_t timeout_end(int fd)
+{
+	struct timeval tv = { 0, 0 };
+	socklen_t l = sizeof(tv);
+
+	if (real.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &l) < 0 || (!tv.tv_sec && !tv.tv_usec))
+		return 0;
+	return road_now() + (int64_t)tv.tv_sec * 1000000000 + tv.tv_usec * 1000;
+}
+
+static ssize_t fail(int e)
+{
+	errno = e;
+	return -1;
+}
+
+ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
+{
+	struct side *s = c->s;
+	struct road *r = road_of(c);
+	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
+	int64_t until = -1;
+	struct need n;
+	size_t got = 0;
+	ssize_t k;
+
+	if (unlikely(flags & (MSG_OOB | MSG_ERRQUEUE)) || unlikely(v->len == 0)) {
+		/* no stream byte moves */
+		if (flags & MSG_ERRQUEUE || flags & MSG_OOB)
+			return real.recv(fd, v->n ? (char *)v->iov->iov_base + v->off : NULL, v->len, flags);
+		nb = nb || !v->len;
+	}
+	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
+		int e = atomic_exchange(&s->kept_err, 0);
+
+		if (e)
+			return fail(e);
+	}
+	rx_touch(c);
+	if (unlikely(!road_mine(r)) && !(atomic_fetch_or(&r->asked, 1u << WSD_SAN_WANT_RETURN) & (1u << WSD_SAN_WANT_RETURN)))
+		agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);	/* a second process: fork by itself returned nothing (A4) */
+	for (;;) {
+		uint32_t y;
+
+		agreed_obey(t, c, fd, false);
+		y = atomic_load(&r->rs->ystate);
+		if (y == WSD_Y_PLAIN || y == WSD_Y_DONE) {
+			if (!nb)
+				agreed_obey(t, c, fd, true);	/* it may sleep there */
+			k = rx_plain(t, c, fd, v, got && !(flags & MSG_WAITALL) ? flags | MSG_DONTWAIT : flags);
+			if (k == RX_AGAIN)
+				continue;
+			if (y == WSD_Y_PLAIN && (k > 0 || (k < 0 && errno == EAGAIN)) && !(flags & MSG_PEEK))
+				agreed_grant(t, c, fd);
+			if (k == 0)
+				atomic_fetch_or(&s->flags, S_EOF);
+			return k > 0 ? (ssize_t)got + k : got ? (ssize_t)got : k;
+		}
+		k = pump(t, c, fd, v, flags, &n);
+		if (k > 0) {
+			got += (size_t)k;
+			vec_skip(v, (size_t)k);
+			if (v->len == 0 || (flags & MSG_PEEK))
+				return (ssize_t)got;
+			continue;
+		}
+		if (k == 0)
+			continue;
+		if (k == -ENODATA) {
+			if (!got)
+				atomic_fetch_or(&s->flags, S_EOF);
+			return (ssize_t)got;
+		}
+		if (k != -EAGAIN) {
+			if (got && k != -EFAULT)
+				atomic_store(&s->kept_err, (int)-k);
+			return got ? (ssize_t)got : fail((int)-k);
+		}
+		if (got && !(flags & MSG_WAITALL))
+			return (ssize_t)got;
+		if (nb)
+			return got ? (ssize_t)got : fail(EAGAIN);
+		if (until < 0)
+			until = timeout_end(fd);
+		agreed_obey(t, c, fd, true);
+		if (road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes))
+			continue;
+		credit_due(r, 2);
+		k = road_sleep(t, c, fd, n.no_kernel ? 0 : POLLIN, until, n.nap_ms, n.changes);
+		if (k < 0)
+			return got ? (ssize_t)got : fail((int)-k);
+	}
+}
+
+/* ---- what waits and FIONREAD want to know ---- */
+
+int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	uint64_t k, sum = 0;
+	int q = 0;
+	uint32_t y;
+
+	if (real.ioctl(fd, SIOCINQ, &q) < 0)
+		return -errno;
+	y = atomic_load(&r->rs->ystate);
+	if ((y != WSD_Y_FRAMED && y != WSD_Y_DROPPING) || !agreed_lock(t, c, fd, &c->s->rx_lock))
+		return q;
+	switch (road_next(r, atomic_load(&c->s->C), &k)) {
+	case STEP_RING:
+		sum = k;
+		break;
+	case STEP_PLAIN:
+	case STEP_PAYLOAD:
+	case STEP_BACKLOG:
+		sum = k < (uint64_t)q ? k : (uint64_t)q;
+		break;
+	case STEP_HEADER:
+		sum = q > (int)WSD_FRAME_SIZE ? (uint64_t)q - WSD_FRAME_SIZE : 0;
+		break;
+	default:
+		break;
+	}
+	agreed_unlock(&c->s->rx_lock);
+	return (int64_t)sum;
+}
+
+/* readable now? What stands in the way of the next byte is taken (headers of frames without bytes, dropped bytes) */
+static bool readable(struct thr *t, struct conn *c, int fd, struct need *n)
+{
+	char x;
+	struct iovec io = { &x, 1 };
+	struct vec v = { &io, 1, 0, 1 };
+	ssize_t k;
+	int i;
+
+	for (i = 0; i < 64; i++) {
+		k = pump(t, c, fd, &v, MSG_PEEK, n);
+		if (k)
+			return k != -EAGAIN;
+		if (agreed_plain_in(c))
+			return false;	/* it returned: the kernel's answer counts, the caller asks it */
+	}
+	return true;
+}
+
+uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap)
+{
+	struct road *r = road_of(c);
+	struct need n = { false, 0, 0 };
+	uint32_t got = 0, x, y;
+	int e = errno;
+
+	*ret_mask = wanted;
+	*ret_nap = 0;
+	agreed_obey(t, c, fd, true);
+	y = atomic_load(&r->rs->ystate);
+	if (y != WSD_Y_PLAIN && y != WSD_Y_DONE && (wanted & (POLLIN | POLLRDNORM))) {
+		if (readable(t, c, fd, &n))
+			got |= wanted & (POLLIN | POLLRDNORM);
+		if (n.no_kernel)
+			*ret_mask &= ~(uint32_t)(POLLIN | POLLRDNORM | POLLRDHUP);
+		*ret_nap = n.nap_ms;
+		credit_due(r, 2);
+	}
+	x = atomic_load(&r->rs->xstate);
+	if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
+		*ret_mask &= ~(uint32_t)(POLLOUT | POLLWRNORM);
+		if (!*ret_nap || *ret_nap > 5)
+			*ret_nap = 5;
+	} else if (atomic_load(&r->rs->rest)) {
+		*ret_mask |= POLLOUT;
+	}
+	errno = e;
+	return got;
+}
+
+bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
+{
+	struct road *r = road_of(c);
+	int64_t end = road_now() + (int64_t)ms * 1000000;
+	uint32_t none = 0;
+	bool asked = false;
+
+	atomic_compare_exchange_strong(&r->leave, &none, WSD_R_OPTION);
+	for (;;) {
+		struct need n;
+
+		if (agreed_plain_in(c)) {
+			atomic_store(&r->rs->ystate, WSD_Y_DONE);
+			return true;
+		}
+		if (!asked) {
+			asked = true;
+			sig_hold();
+			credit(r, WSD_CREDIT_RETURN);
+			sig_release();
+			agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
+		}
+		(void)readable(t, c, fd, &n);
+		if (agreed_plain_in(c))
+			continue;
+		if (road_now() >= end)
+			return false;
+		thr_nap(500);
+	}
+}

@@ -1,0 +1,670 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * agreed_tx.c - sending over a road (X's half of the agreed cut-over)
+ *
+ *   PLAIN --- granted, quiet, counted senders out --> STARTING --- the read-back is complete --> FRAMED
+ *                                                        | it failed: the daemons decide
+ *                                                        v
+ *                                                     UNDECIDED --- taken --> RETURNING, void --> DONE
+ *   FRAMED --- a reason to leave --> RETURNING --- RETURN and its backlog are TCP's --> DONE
+ *   FRAMED --- shutdown, close --> ENDED
+ *
+ * Invariants:
+ *   - all of it under tx_lock, and nothing under it sleeps;
+ *   - what send() returned for is posted (rs->posted was raised: then the road, or A4's backlog, or the daemon (A7) brings it), or TCP has it;
+ *   - a put is made only when no frame is half sent, and, when TCP bytes came since the last one, behind a seam (A3);
+ *   - a frame is described in the session memory before the kernel is given its first byte; how far it is, H says.
+ */
+#include <limits.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "wsd_switch/core/agreed.h"
+#include "wsd_switch/core/ring.h"
+
+#define PUT_MAX		(64u << 10)	/* bytes of one put */
+#define FRAME_NB	(64u << 10)	/* a frame binds what comes next to TCP: not more than what the kernel may take at once */
+#define FRAME_MAX	(256u << 10)	/* the same for who waits until all is sent */
+#define START_BYTES	(64u << 10)	/* sent since the grant was seen: time to start without waiting for a wait */
+#define NB_WAIT_US	5000		/* a non-blocking sender waits this long for its own Start, which is a round trip */
+#define DECIDE_US	3e6		/* A2: for the daemons */
+#define ROOM_NAP_MS	1
+
+struct want {
+	short events;		/* of the kernel */
+	unsigned nap_ms;	/* look again after so long anyway; 0: somebody will wake us */
+};
+
+/* bytes from memory of ours and of the program, never sleeping, never a signal, no cancellation point. H counts them. */
+static ssize_t give(struct conn *c, int fd, struct iovec *io, int n)
+{
+	struct msghdr m = { .msg_iov = io, .msg_iovlen = (size_t)n };
+	ssize_t r = real.syscall(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (r > 0)
+		cnt_add64(&c->s->H, (uint64_t)r);
+	return r < 0 ? -errno : r;
+}
+
+/* the vec's first n bytes as iovecs; how many of them */
+static int vec_iov(const struct vec *v, size_t n, struct iovec *io, int max)
+{
+	size_t off = v->off;
+	int i;
+
+	for (i = 0; i < max && i < v->n && n; i++, off = 0) {
+		io[i].iov_base = (char *)v->iov[i].iov_base + off;
+		io[i].iov_len = v->iov[i].iov_len - off;
+		if (io[i].iov_len > n)
+			io[i].iov_len = n;
+		n -= io[i].iov_len;
+	}
+	return i;
+}
+
+/* n bytes of the source ring at off as iovecs */
+static int ring_iov(const struct road *r, uint64_t off, uint64_t n, struct iovec *io)
+{
+	bool one = off >= atomic_load(&r->rs->ring1_from);
+	uint32_t size = one ? road_tx_size(r) : r->ring0, at = (uint32_t)(off & (size - 1));
+	uint64_t k = n < size - at ? n : size - at;
+
+	/* up to where ring 1 begins; the rest comes with the next call */
+	if (!one && off + k > atomic_load(&r->rs->ring1_from))
+		k = atomic_load(&r->rs->ring1_from) - off;
+	io[0] = (struct iovec){ r->tx[one] + at, k };
+	return 1;
+}
+
+/*
+ * What is left of the frame under way: its header, then payload, the program's (DATA) or the ring's (RETURN). v may be NULL. Bytes of v
+ * that went, or -errno.
+ */
+static ssize_t push(struct conn *c, int fd, const struct vec *v)
+{
+	struct road *r = road_of(c);
+	uint8_t hdr[WSD_FRAME_SIZE];
+	struct iovec io[66];
+	uint64_t h = atomic_load(&c->s->H), payload;
+	uint32_t header;
+	ssize_t k;
+	int n = 0;
+
+	road_frame_left(r, h, &header, &payload);
+	if (h == atomic_load(&r->rs->frame_H)) {	/* a new one */
+		header = WSD_FRAME_SIZE;
+		payload = atomic_load(&r->rs->frame_len);
+	}
+	if (header) {
+		road_frame_header(r, hdr);
+		io[n++] = (struct iovec){ hdr + WSD_FRAME_SIZE - header, header };
+	}
+	if (payload && atomic_load(&r->rs->frame_kind) == WSD_FRAME_RETURN)
+		n += ring_iov(r, atomic_load(&r->rs->frame_off) + atomic_load(&r->rs->frame_len) - payload, payload, io + n);
+	else if (payload && v)
+		n += vec_iov(v, payload < v->len ? payload : v->len, io + n, 64);
+	if (!n)
+		return 0;
+	k = give(c, fd, io, n);
+	if (k < 0)
+		return k;
+	r->last_tcp = tsc_now();
+	return k > header && atomic_load(&r->rs->frame_kind) == WSD_FRAME_DATA ? k - header : 0;
+}
+
+/* ---- puts ---- */
+
+/* a put of n bytes of v; 0: not now, -EFAULT */
+static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t posted = atomic_load_explicit(&rs->posted, memory_order_relaxed);
+	uint32_t ring = posted >= atomic_load_explicit(&rs->ring1_from, memory_order_relaxed), size = ring ? road_tx_size(r) : r->ring0;
+	struct wsd_seam seam;
+	int due = road_seam(r, atomic_load_explicit(&c->s->H, memory_order_relaxed), &seam);
+
+	if (due < 0 || r->p.hold(r->p.conn, 4) != 0)
+		return 0;
+	if (unlikely(!ring_fill(r->tx[ring], size - 1, (uint32_t)(posted & (size - 1)), v, 0, n))) {
+		r->p.release(r->p.conn);
+		return -EFAULT;
+	}
+	if (due) {
+		rs->seam[seam.n % WSD_REMOTE_SEAMS] = seam;
+		atomic_store_explicit(&rs->seam_n, seam.n, memory_order_relaxed);
+	}
+	/* from here on nothing keeps these bytes from arriving */
+	atomic_store_explicit(&rs->posted, posted + n, memory_order_release);
+	if (due) {
+		uint64_t w[4] = { seam.ring_off, seam.tcp_off, (uint64_t)seam.ring << 32 | seam.n, seam.check };
+
+		r->p.word(r->p.conn, (uint32_t)WSD_CTL_SEAM(seam.n % WSD_REMOTE_SEAMS), w, sizeof(w));
+	}
+	r->p.put(r->p.conn, ring, posted, n);
+	r->p.release(r->p.conn);
+	cnt_add64(&c->s->put, n);
+	return n;
+}
+
+/* how many bytes a put of the vec may have; 0: TCP's turn */
+static uint32_t put_size(struct road *r, size_t len)
+{
+	uint32_t size = road_tx_size(r), most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX, flags, n = len < most ? (uint32_t)len : most;
+
+	if (road_room(r) >= n)
+		return n;
+	road_credit(r, &flags);
+	r->p.poll(r->p.conn);
+	return road_room(r) >= n ? n : 0;
+}
+
+/* ---- start (A2) ---- */
+
+/* tx_lock held, PLAIN */
+static void start(struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t w[3];
+	int k;
+
+	atomic_store(&rs->xstate, WSD_X_STARTING);	/* then the senders, then H (F13) */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load(&c->s->in_send) != 0)
+		goto not_now;
+	k = off_check_tx_loose(c, fd);
+	if (k < 0) {
+		atomic_store(&rs->xstate, WSD_X_DONE);
+		agreed_ask(c, WSD_SAN_BROKEN, WSD_R_OFFSETS, 0);
+		return;
+	}
+	if (k == 0 || r->p.hold(r->p.conn, 3) != 0)
+		goto not_now;
+	w[0] = atomic_load(&c->s->H);
+	w[1] = r->epoch;
+	w[2] = wsd_remote_check(r->nonce, WSD_CTL_START, w, 2);
+	atomic_store(&rs->frame_H, ~0ull);
+	atomic_store(&rs->S, w[0]);
+	r->fetch_want = atomic_load(&r->p.state->fetched) + 1;
+	r->p.word(r->p.conn, WSD_CTL_START, w, sizeof(w));
+	r->p.fetch(r->p.conn, WSD_CTL_START + 16);
+	r->p.release(r->p.conn);
+	return;
+not_now:
+	atomic_store(&rs->xstate, WSD_X_PLAIN);
+}
+
+/* tx_lock held, STARTING: has it arrived? */
+static void started(struct conn *c)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+
+	if (road_mine(r)) {
+		r->p.poll(r->p.conn);
+		if (atomic_load(&r->p.state->fetched) == r->fetch_want) {
+			r->last_tcp = tsc_now();
+			atomic_store(&rs->xstate, WSD_X_FRAMED);
+			log_debug("conn %u: sends by RDMA from TCP offset %llu on", c->index, (unsigned long long)atomic_load(&rs->S));
+			return;
+		}
+		if (!road_error(r))
+			return;
+	}
+	/* nobody here knows: the daemons decide (A2). A child cannot see the parent's completion (F10). */
+	atomic_store(&rs->xstate, WSD_X_UNDECIDED);
+	r->asked_when = tsc_now();
+	agreed_ask(c, WSD_SAN_DECIDE, 0, 0);
+}
+
+/* tx_lock held, UNDECIDED */
+static void decided(struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+
+	switch (atomic_load(&rs->decided)) {
+	case WSD_DECIDED_TAKEN:
+		atomic_store(&rs->xstate, WSD_X_FRAMED);	/* and the error has it return at once */
+		return;
+	case WSD_DECIDED_VOID:
+		atomic_store(&rs->xstate, WSD_X_DONE);
+		return;
+	case WSD_DECIDED_NOT_YET:
+		if (tsc_now() - r->asked_when < (uint64_t)US(DECIDE_US))
+			return;
+	}
+	atomic_store(&rs->xstate, WSD_X_DONE);
+	conn_reset(c, fd, "the path failed while the direction was being started, and the daemons cannot say on which side of it");
+}
+
+/* ---- return (A4) ---- */
+
+static bool must_return(struct conn *c)
+{
+	struct road *r = road_of(c);
+	uint32_t flags = 0;
+
+	if (road_mine(r)) {
+		sig_hold();
+		r->p.poll(r->p.conn);
+		sig_release();
+	}
+	road_credit(r, &flags);
+	return road_error(r) || (flags & WSD_CREDIT_RETURN) || atomic_load_explicit(&r->leave, memory_order_relaxed) ||
+	       atomic_load_explicit(&r->rs->revoked, memory_order_relaxed) || atomic_load_explicit(&r->rs->x_return, memory_order_relaxed);
+}
+
+/* tx_lock held, FRAMED: no more puts from here on */
+static void return_begin(struct conn *c)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t posted = atomic_load(&rs->posted), cursor = atomic_load(&rs->cursor), at = atomic_load(&rs->frame_H);
+
+	atomic_store(&rs->xstate, WSD_X_RETURNING);
+	log_debug("conn %u: returns to TCP (error %d, leave %u, revoked %u), %llu ring bytes not known to be read", c->index, road_error(r),
+		  atomic_load(&r->leave), atomic_load(&rs->revoked), (unsigned long long)(posted - cursor));
+	/* ring bytes that stand before a frame which TCP has cannot come behind it: the daemons bring them */
+	if (road_error(r) && at != ~0ull && atomic_load(&c->s->H) > at && atomic_load(&rs->frame_off) > cursor)
+		agreed_ask(c, WSD_SAN_FILL, cursor, posted);
+	if (road_error(r))
+		agreed_ask(c, WSD_SAN_BROKEN, (uint64_t)-road_error(r), 0);
+	atomic_store(&rs->rest, 1);
+}
+
+/* tx_lock held, RETURNING: as much as TCP takes. A DATA frame that is half sent is the program's to finish. */
+static void return_go(struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+
+	for (;;) {
+		uint64_t h = atomic_load(&c->s->H), at = atomic_load(&rs->frame_H), payload, cursor;
+		uint32_t header, flags;
+		ssize_t k;
+
+		road_frame_left(r, h, &header, &payload);
+		if (at != ~0ull && h > at && atomic_load(&rs->frame_kind) == WSD_FRAME_RETURN) {
+			if (!header && !payload) {
+				atomic_store(&rs->rest, 0);
+				atomic_store(&rs->xstate, WSD_X_DONE);
+				return;
+			}
+		} else if (!header && !payload) {
+			road_credit(r, &flags);
+			cursor = atomic_load(&rs->cursor);
+			road_frame_set(r, h, WSD_FRAME_RETURN, (uint32_t)(atomic_load(&rs->posted) - cursor), cursor);
+		} else if (!header) {
+			return;		/* payload of the program's */
+		}
+		k = push(c, fd, NULL);
+		if (k < 0 || atomic_load(&c->s->H) == h)
+			return;
+	}
+}
+
+/* ---- steps ---- */
+
+/* bytes of v that are sent now; 0: *w says what to wait for (events 0 and nap 0: look again at once); -errno */
+static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, bool nb, struct want *w)
+{
+	struct side *s = c->s;
+	struct road *r = road_of(c);
+	uint64_t h, payload;
+	uint32_t header, x, n;
+	ssize_t k = 0;
+
+	*w = (struct want){ 0, 0 };
+	if (!agreed_lock(t, c, fd, &s->tx_lock))
+		return -ECONNRESET;
+	x = atomic_load(&r->rs->xstate);
+	h = atomic_load(&s->H);
+	road_frame_left(r, h, &header, &payload);
+	if (x == WSD_X_RETURNING && !((header || payload) && atomic_load(&r->rs->frame_kind) == WSD_FRAME_DATA)) {
+		return_go(c, fd);
+		if (atomic_load(&r->rs->xstate) == WSD_X_RETURNING)
+			w->events = POLLOUT;
+		agreed_unlock(&s->tx_lock);
+		return 0;
+	}
+	if (x != WSD_X_FRAMED && x != WSD_X_RETURNING) {
+		agreed_unlock(&s->tx_lock);
+		return 0;
+	}
+	if (header || payload) {
+		k = push(c, fd, v);
+	} else {
+		n = road_mine(r) && !road_error(r) ? put_size(r, v->len) : 0;
+		if (n)
+			k = put(c, v, n);
+		if (k == 0 && cfg.no_overflow && !road_error(r)) {
+			w->nap_ms = ROOM_NAP_MS;
+			agreed_unlock(&s->tx_lock);
+			return 0;
+		}
+		if (k == 0) {
+			uint32_t max = nb ? FRAME_NB : FRAME_MAX;
+
+			road_frame_set(r, h, WSD_FRAME_DATA, v->len < max ? (uint32_t)v->len : max, atomic_load(&r->rs->posted));
+			k = push(c, fd, v);
+		}
+	}
+	agreed_unlock(&s->tx_lock);
+	if (k == -EAGAIN || k == 0) {
+		w->events = POLLOUT;
+		return 0;
+	}
+	return k;
+}
+
+/* ---- what is due ---- */
+
+static bool try_start(struct conn *c, bool at_wait)
+{
+	struct road *r = road_of(c);
+	uint64_t h = atomic_load_explicit(&c->s->H, memory_order_relaxed);
+
+	if (!road_mine(r) || road_error(r) || atomic_load(&r->leave) || atomic_load(&r->rs->revoked) || atomic_load(&r->rs->x_return) ||
+	    (atomic_load(&c->s->flags) & (S_SHUT_WR | S_BROKEN | S_FOREIGN | S_NO_PUT)) || !road_granted(r))
+		return false;
+	if (!r->granted_H)
+		r->granted_H = h + 1;
+	return at_wait || h + 1 - r->granted_H >= START_BYTES;
+}
+
+void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint32_t x = atomic_load_explicit(&rs->xstate, memory_order_relaxed);
+	int e = errno;
+
+	switch (x) {
+	case WSD_X_PLAIN:
+		if (!try_start(c, at_wait))
+			return;
+		break;
+	case WSD_X_FRAMED:
+		if (likely(road_mine(r) && !must_return(c)))
+			return;
+		break;
+	case WSD_X_DONE:
+	case WSD_X_ENDED:
+		return;
+	}
+	if (!agreed_lock(t, c, fd, &c->s->tx_lock))
+		return;
+	/* it may be another state by now */
+	x = atomic_load(&rs->xstate);
+	if (x == WSD_X_PLAIN && try_start(c, at_wait))
+		start(c, fd);
+	else if (x == WSD_X_STARTING)
+		started(c);
+	else if (x == WSD_X_UNDECIDED)
+		decided(c, fd);
+	if (atomic_load(&rs->xstate) == WSD_X_FRAMED && must_return(c))
+		return_begin(c);
+	if (atomic_load(&rs->xstate) == WSD_X_RETURNING)
+		return_go(c, fd);
+	agreed_unlock(&c->s->tx_lock);
+	errno = e;
+}
+
+bool agreed_plain_out(struct conn *c)
+{
+	uint32_t x;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	x = atomic_load(&road_of(c)->rs->xstate);
+	return x == WSD_X_PLAIN || x == WSD_X_DONE;
+}
+
+/* ---- send ---- */
+
+static int64_t timeout_end(int fd, int name)
+{
+	struct timeval tv = { 0, 0 };
+	socklen_t l = sizeof(tv);
+
+	if (real.getsockopt(fd, SOL_SOCKET, name, &tv, &l) < 0 || (!tv.tv_sec && !tv.tv_usec))
+		return 0;
+	return road_now() + (int64_t)tv.tv_sec * 1000000000 + tv.tv_usec * 1000;
+}
+
+/* as the kernel does for who did not say MSG_NOSIGNAL */
+static ssize_t broken_pipe(struct thr *t, int flags)
+{
+	if (!(flags & MSG_NOSIGNAL))
+		real.syscall(SYS_tgkill, getpid(), thr_tid(t), SIGPIPE);
+	errno = EPIPE;
+	return -1;
+}
+
+/* Start is under way, or undecided: its round trip. 0: look again; -errno */
+static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t until, uint64_t *since, uint32_t changes)
+{
+	uint64_t now = tsc_now();
+
+	if (!*since)
+		*since = now;
+	if (road_spin(t, c, fd, 0, changes))
+		return 0;
+	if (!nb)
+		return road_sleep(t, c, fd, 0, until, 10, changes);
+	if (now - *since > (uint64_t)US(NB_WAIT_US))
+		return -EAGAIN;		/* agreed_events() reports its end as an edge */
+	thr_nap(50);
+	return 0;
+}
+
+/* overflow is off: the peer's credit comes without a signal. true: there is room */
+static bool wait_credit(struct thr *t, struct conn *c, size_t len)
+{
+	struct road *r = road_of(c);
+	uint64_t t0 = tsc_now();
+	bool ok = false;
+
+	while (!ok && tsc_now() - t0 < (uint64_t)US(1000)) {
+		sig_hold();
+		ok = put_size(r, len) || road_error(r);
+		sig_release();
+		if (!ok && (r->p.caps & WSD_ROAD_SOFT))
+			sched_yield();
+	}
+	return ok;
+}
+
+static ssize_t ended(struct thr *t, struct conn *c, size_t done, int e, int flags)
+{
+	if (done) {
+		if (e != EAGAIN && e != EINTR && e != EFAULT && e != EPIPE)
+			atomic_store(&c->s->kept_err, e);
+		return (ssize_t)done;
+	}
+	if (e == EPIPE)
+		return broken_pipe(t, flags);
+	errno = e;
+	return -1;
+}
+
+ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
+{
+	struct side *s = c->s;
+	struct road *r = road_of(c);
+	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
+	int64_t until = -1;
+	uint64_t since = 0;
+	size_t done = 0;
+	struct want w;
+	ssize_t k;
+
+	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
+		int e = atomic_exchange(&s->kept_err, 0);
+
+		if (e) {
+			errno = e;
+			return -1;
+		}
+	}
+	if (unlikely(v->len == 0))
+		return real.send(fd, NULL, 0, flags);	/* no byte of the stream; the kernel knows whether that is an error */
+	if (unlikely(flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR)) && !agreed_tx_plain(t, c, fd, 2000)) {
+		conn_reset(c, fd, "a send of a kind that only TCP has, and the direction did not return to it");
+		errno = ECONNRESET;
+		return -1;
+	}
+	for (;;) {
+		uint32_t x, changes = road_changes(r);
+
+		agreed_obey(t, c, fd, false);
+		x = atomic_load_explicit(&r->rs->xstate, memory_order_relaxed);
+		if (x == WSD_X_PLAIN || x == WSD_X_DONE) {
+			k = tx_plain(t, c, fd, v, flags | (done ? MSG_NOSIGNAL : 0));
+			if (k == TX_AGAIN)
+				continue;
+			return k >= 0 ? (ssize_t)done + k : ended(t, c, done, errno, MSG_NOSIGNAL);
+		}
+		if (x == WSD_X_ENDED)
+			return ended(t, c, done, EPIPE, flags);
+		if (until < 0)
+			until = nb ? 0 : timeout_end(fd, SO_SNDTIMEO);
+		if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
+			int e = wait_start(t, c, fd, nb, until, &since, changes);
+
+			if (e)
+				return ended(t, c, done, -e, flags);
+			continue;
+		}
+		k = step(t, c, fd, v, nb, &w);
+		if (k < 0)
+			return ended(t, c, done, (int)-k, flags);
+		if (k > 0) {
+			done += (size_t)k;
+			vec_skip(v, (size_t)k);
+			if (v->len == 0)
+				return (ssize_t)done;
+			if (!nb && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && atomic_load(&t->sig_eintr))
+				return (ssize_t)done;
+			continue;
+		}
+		if (!w.events && !w.nap_ms)
+			continue;
+		if (nb)
+			return ended(t, c, done, EAGAIN, flags);
+		if (w.nap_ms && !w.events && wait_credit(t, c, v->len))
+			continue;
+		k = road_sleep(t, c, fd, w.events, until, w.nap_ms, changes);
+		if (k < 0)
+			return ended(t, c, done, (int)-k, flags);
+	}
+}
+
+/* a file's bytes by way of memory: a put copies anyway, and a frame must know how many will come */
+ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n)
+{
+	char buf[16384];
+	struct iovec io = { buf, sizeof(buf) };
+	struct vec v = { &io, 1, 0, 0 };
+	struct stat st;
+	size_t done = 0;
+	off_t pos;
+	ssize_t k, r = 0;
+
+	/* what is no regular file is the kernel's to judge: it may answer an error, or move bytes that we must move ourselves */
+	if (fstat(in, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {
+		if (!agreed_tx_plain(t, c, fd, 2000)) {
+			errno = EAGAIN;
+			return -1;
+		}
+		return TX_AGAIN;
+	}
+	if (off ? !fault_copy(&pos, off, sizeof(pos)) : (pos = lseek(in, 0, SEEK_CUR)) < 0) {
+		errno = off ? EFAULT : errno;
+		return -1;
+	}
+	while (done < n) {
+		k = pread(in, buf, n - done < sizeof(buf) ? n - done : sizeof(buf), pos);
+		if (k <= 0) {
+			r = k;
+			break;
+		}
+		io = (struct iovec){ buf, (size_t)k };
+		v = (struct vec){ &io, 1, 0, (size_t)k };
+		r = agreed_send(t, c, fd, &v, done ? MSG_NOSIGNAL : 0);
+		if (r <= 0)
+			break;
+		done += (size_t)r;
+		pos += r;
+		if (r < k)
+			break;
+	}
+	if (!done)
+		return r;
+	if (r < 0 && errno != EAGAIN && errno != EINTR && errno != EPIPE)
+		atomic_store(&c->s->kept_err, errno);
+	if (off)
+		(void)fault_copy(off, &pos, sizeof(pos));
+	else
+		(void)lseek(in, pos, SEEK_SET);
+	return (ssize_t)done;
+}
+
+/* ---- ends ---- */
+
+/* A7: nothing of ours follows on either road. Without room for it nothing is said, and the peer asks. */
+void agreed_end(struct thr *t, struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t payload;
+	uint32_t header;
+	int e = errno;
+
+	agreed_obey(t, c, fd, false);
+	if (!agreed_lock(t, c, fd, &c->s->tx_lock))
+		return;
+	if (atomic_load(&rs->xstate) == WSD_X_FRAMED) {
+		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
+		if (header && !payload)
+			(void)push(c, fd, NULL);
+		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
+		if (!header && !payload) {
+			road_frame_set(r, atomic_load(&c->s->H), WSD_FRAME_END, 0, atomic_load(&rs->posted));
+			(void)push(c, fd, NULL);
+		}
+		atomic_store(&rs->xstate, WSD_X_ENDED);
+	} else if (atomic_load(&rs->xstate) == WSD_X_PLAIN) {
+		atomic_store(&rs->xstate, WSD_X_DONE);	/* no start any more */
+	}
+	agreed_unlock(&c->s->tx_lock);
+	errno = e;
+}
+
+bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
+{
+	struct road *r = road_of(c);
+	int64_t end = road_now() + (int64_t)ms * 1000000;
+	uint32_t none = 0, x;
+
+	atomic_compare_exchange_strong(&r->leave, &none, WSD_R_OPTION);
+	for (;;) {
+		agreed_obey(t, c, fd, false);
+		x = atomic_load(&r->rs->xstate);
+		if (x == WSD_X_DONE || x == WSD_X_PLAIN)
+			return true;
+		if (x == WSD_X_ENDED || road_now() >= end)
+			return false;
+		thr_nap(200);
+	}
+}
