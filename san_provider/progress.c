@@ -130,6 +130,11 @@ static int on_message(const struct proxy_msg *m)
 		if (o && o->state == OFFER_SESSION && o->sock)
 			o->sock->reason = m->reason;
 		return 0;
+	case PROXY_MSG_SAN_SETUP:
+	case PROXY_MSG_SAN_REMOTE:
+	case PROXY_MSG_SAN_GO:
+	case PROXY_MSG_SAN_LOOK:
+		return 0;	/* not asked for yet */
 	}
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/request.h"
 #include "proxy_daemon/server/san/peer_status.h"
+#include "proxy_daemon/server/san/remote.h"
 #include "proxy_daemon/server/status.h"
 
 #ifndef SO_PEERPIDFD
@@ -218,7 +219,8 @@ err_close:
 static void take_hello(struct conn *c)
 {
 	struct wsd_msg_welcome m = {
-		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_WELCOME, .cookie = WSD_CAP_REATTACH },
+		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_WELCOME,
+			 .cookie = WSD_CAP_REATTACH | WSD_CAP_SAN },
 		.page_size = NOTIFY_PAGE, .pid = (uint32_t)getpid(),
 	};
 	int fd = -1;
@@ -231,6 +233,7 @@ static void take_hello(struct conn *c)
 		conn_error(c, WSD_R_NOMEM, "no memory for its notify page");
 		return;
 	}
+	san_page(c->srv, c->page);
 	c->hello = true;
 	if (conn_send(c, &m, sizeof(m), fd))
 		conn_kill(c);
@@ -276,7 +279,19 @@ static void handle(struct conn *c, const union request *rq)
 	}
 	switch (rq->hdr.type) {
 	case WSD_MSG_OFFER:
-		end_offer(c, &rq->offer);
+		end_offer(c, &rq->offer, NULL);
+		return;
+	case WSD_MSG_OFFER_SAN:
+		end_offer(c, &rq->offer_san.offer, &rq->offer_san);
+		return;
+	case WSD_MSG_SAN_LOCAL:
+		remote_local(end_of(c, rq->hdr.cookie), &rq->blob);
+		return;
+	case WSD_MSG_SAN_READY:
+		remote_ready(end_of(c, rq->hdr.cookie), &rq->san);
+		return;
+	case WSD_MSG_SAN_ASK:
+		remote_ask(end_of(c, rq->hdr.cookie), &rq->san);
 		return;
 	case WSD_MSG_WITHDRAW:
 		end_withdraw(c, &rq->withdraw);
@@ -409,6 +424,7 @@ void conn_free(struct conn *c)
 	c->death = sd_event_source_disable_unref(c->death);
 	c->pace = sd_event_source_disable_unref(c->pace);
 	end_conn_gone(c);
+	remote_maker_gone(c);
 	if (c->status_active)
 		end_cursor_stop(&c->status_at);
 	while (!TAILQ_EMPTY(&c->queue))

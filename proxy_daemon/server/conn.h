@@ -45,6 +45,7 @@ struct conn {
 
 	struct end *ends;		/* uthash by the client's cookie */
 	unsigned n_ends;
+	unsigned n_remotes;		/* queue pairs of its process (san/remote.h) */
 	struct end_cursor status_at;
 };
 

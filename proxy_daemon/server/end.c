@@ -13,6 +13,7 @@
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/procfs.h"
+#include "proxy_daemon/server/san/remote.h"
 
 #define CHECK_FIRST_US	1000u		/* the client withdraws just before it closes */
 #define CHECK_LAST_US	2000000u	/* then the sweep looks after it */
@@ -116,6 +117,7 @@ void end_free(struct end *e)
 	e->check = sd_event_source_disable_unref(e->check);
 	if (e->session)
 		session_lose_end(e);
+	remote_close(e, WSD_R_NONE);
 	stop_waiting(e);
 	detach_conn(e);
 	LIST_FOREACH(cur, &srv->cursors, link)
@@ -127,17 +129,32 @@ void end_free(struct end *e)
 	e->user->n_ends--;
 	user_put(&srv->users, e->user);
 	netns_put(e->ns);
+	free(e->san);
 	free(e);
 }
 
-/* to TCP for good: tell the client, keep the record */
-static void end_refuse(struct end *e, uint32_t reason)
+void end_refuse(struct end *e, uint32_t reason)
 {
 	stop_waiting(e);
 	e->state = END_REFUSED;
 	e->reason = reason;
 	if (e->conn)
 		conn_send_reason(e->conn, WSD_MSG_REFUSED, e->cookie, reason);
+}
+
+void end_begin_remote(struct end *e)
+{
+	stop_waiting(e);
+	e->state = END_REMOTE;
+	e->reason = WSD_R_NONE;
+}
+
+struct end *end_of(struct conn *c, uint64_t cookie)
+{
+	struct end *e;
+
+	HASH_FIND(hh_conn, c->ends, &cookie, sizeof(cookie), e);
+	return e;
 }
 
 static void key_ip(uint8_t ret[16], const struct wsd_addr *a)
@@ -168,14 +185,34 @@ static bool is_link_local(const struct wsd_addr *a)
 	return a->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)a->ip);
 }
 
+static struct end_san *end_san_new(const struct wsd_msg_offer_san *m)
+{
+	struct end_san *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->flags = m->offer.flags;
+	s->n[0] = m->n_tx;
+	s->n[1] = m->n_rx;
+	memcpy(s->digest[0], m->tx, sizeof(m->tx));
+	memcpy(s->digest[1], m->rx, sizeof(m->rx));
+	return s;
+}
+
 /* the record of an offer that was proven; NULL: no memory */
-static struct end *end_new(struct conn *c, const struct wsd_msg_offer *m, struct netns *ns, const struct diag_sock *d)
+static struct end *end_new(struct conn *c, const struct wsd_msg_offer *m, const struct wsd_msg_offer_san *san, struct netns *ns,
+			   const struct diag_sock *d)
 {
 	struct server *srv = c->srv;
 	struct end *e = calloc(1, sizeof(*e));
 
 	if (!e)
 		return NULL;
+	if (san) {
+		e->san = end_san_new(san);
+		if (!e->san)
+			goto err_free;
+	}
 	e->srv = srv;
 	e->conn = c;
 	e->ns = ns;
@@ -211,6 +248,7 @@ static struct end *end_new(struct conn *c, const struct wsd_msg_offer *m, struct
 err_socket:
 	HASH_DELETE(hh_socket, srv->ends_by_socket, e);
 err_free:
+	free(e->san);
 	free(e);
 	return NULL;
 }
@@ -346,6 +384,21 @@ err_free:
 	return reason;
 }
 
+/* both ends are here: memory is what they share, unless both were told to use RDMA */
+static bool rdma_is_forced(const struct end *e0, const struct end *e1)
+{
+	enum san_transport t = san_config(e0->srv)->transport;
+
+	if (!e0->san || !e1->san || t == SAN_SHM)
+		return false;
+	return t == SAN_VERBS || (e0->san->flags & e1->san->flags & WSD_SAN_FORCE);
+}
+
+static uint32_t join(struct end *e0, struct end *e1)
+{
+	return rdma_is_forced(e0, e1) ? remote_pair(e0, e1) : make_session(e0->srv, e0, e1);
+}
+
 static bool still_that_socket(const struct end *e, const struct diag_sock *d)
 {
 	return d->inode == e->inode && d->state == TCP_ESTABLISHED;
@@ -379,7 +432,7 @@ static void try_pair(struct end *e, const struct diag_sock *e1, struct end *peer
 		log_client("pids %d and %d: byte counters of the two ends disagree", e->pid, peer->pid);
 		reason = WSD_R_MISMATCH;
 	} else {
-		reason = e->role == WSD_ROLE_CONNECT ? make_session(e->srv, e, peer) : make_session(e->srv, peer, e);
+		reason = e->role == WSD_ROLE_CONNECT ? join(e, peer) : join(peer, e);
 	}
 	if (reason) {
 		end_refuse(e, reason);
@@ -426,7 +479,9 @@ static uint32_t prove(struct conn *c, const struct claim *m, struct netns *ns, s
 	return 0;
 }
 
-void end_offer(struct conn *c, const struct wsd_msg_offer *m)
+static bool peer_is_here(const struct end *e);
+
+void end_offer(struct conn *c, const struct wsd_msg_offer *m, const struct wsd_msg_offer_san *san)
 {
 	struct server *srv = c->srv;
 	struct end *e, *peer;
@@ -468,7 +523,7 @@ void end_offer(struct conn *c, const struct wsd_msg_offer *m)
 	reason = WSD_R_NOT_OWNER;
 	if (e)
 		goto out_refuse;
-	e = end_new(c, m, ns, &d);
+	e = end_new(c, m, san, ns, &d);
 	reason = WSD_R_NOMEM;
 	if (!e)
 		goto out_refuse;
@@ -487,6 +542,8 @@ void end_offer(struct conn *c, const struct wsd_msg_offer *m)
 	peer = find_waiting(srv, &rk);
 	if (peer && peer->conn)
 		try_pair(e, &d, peer);
+	else if (e->san && !peer_is_here(e))
+		end_refuse(e, WSD_R_NOT_SAN);
 	else
 		end_wait(e);
 	return;
@@ -522,6 +579,13 @@ void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m)
 	if (!e)
 		return;		/* answered or revoked while this was on its way */
 	s = e->session;
+	if (e->rdma && e->rdma->state == REMOTE_LIVE && m->reason == WSD_R_NONE) {
+		/* as below: another process may hold it */
+		detach_conn(e);
+		check_soon(e);
+		return;
+	}
+	remote_close(e, m->reason);
 	if (e->state != END_PAIRED || !s) {
 		if (m->reason == WSD_R_NONE || e->state == END_REFUSED) {
 			end_free(e);
@@ -567,8 +631,10 @@ void end_side(struct conn *c, const struct wsd_msg_side *m)
 	struct end *e;
 
 	HASH_FIND(hh_conn, c->ends, &m->hdr.cookie, sizeof(m->hdr.cookie), e);
-	if (!e || !e->session || e->session->id != m->session_id || e->at.serial)
+	if (!e || e->at.serial)
 		return;		/* told once; afterwards it changes by a claim */
+	if (!(e->session && e->session->id == m->session_id) && !(e->rdma && e->rdma->id == m->session_id))
+		return;
 	e->at = m->at;
 	e->at.serial = 1;
 }
@@ -682,7 +748,7 @@ void end_conn_gone(struct conn *c)
 	struct end *e, *tmp;
 
 	HASH_ITER(hh_conn, c->ends, e, tmp) {
-		if (e->state == END_PAIRED && e->session) {
+		if ((e->state == END_PAIRED && e->session) || (e->rdma && e->rdma->state == REMOTE_LIVE)) {
 			detach_conn(e);
 			check_soon(e);
 		} else {
@@ -714,6 +780,14 @@ static enum held is_held(const struct end *e)
 	if (r < 0)
 		return HELD_UNKNOWN;
 	return r == 0 && inode == e->inode ? HELD_YES : HELD_NO;
+}
+
+bool end_has_finished(const struct end *e)
+{
+	struct diag_sock d;
+	int r = diag_lookup(e->ns->diag, &e->local, &e->remote, e->sock_cookie, &d);
+
+	return r > 0 || (r == 0 && d.state != TCP_ESTABLISHED && d.state != TCP_CLOSE_WAIT);
 }
 
 static int on_check(sd_event_source *source, uint64_t usec, void *data)
@@ -752,23 +826,26 @@ static bool reverse_waits_elsewhere(const struct end *e)
 	return false;
 }
 
-/* an end that waits for a peer which is not in its namespace waits in vain */
-static void look_for_peer(struct end *e)
+/* is the socket at the other end in its namespace? Also when nobody can say */
+static bool peer_is_here(const struct end *e)
 {
 	struct wsd_addr from = e->remote, to = e->local;
 	struct diag_sock d;
 	uint8_t peer_ip[16];
 	int r;
 
-	if (server_now_us(e->srv) - e->since_us < LONELY_US)
-		return;
 	from.scope = to.scope = e->local.scope;
 	r = diag_lookup(e->ns->diag, &from, &to, DIAG_ANY_COOKIE, &d);
 	if (r < 0)
-		return;
+		return true;
 	key_ip(peer_ip, &d.remote);
-	if (r == 0 && d.local.port == e->key.port[1] && d.remote.port == e->key.port[0] &&
-	    !memcmp(peer_ip, e->key.ip[0], 16))
+	return r == 0 && d.local.port == e->key.port[1] && d.remote.port == e->key.port[0] && !memcmp(peer_ip, e->key.ip[0], 16);
+}
+
+/* an end that waits for a peer which is not in its namespace waits in vain */
+static void look_for_peer(struct end *e)
+{
+	if (server_now_us(e->srv) - e->since_us < LONELY_US || peer_is_here(e))
 		return;
 	end_refuse(e, reverse_waits_elsewhere(e) ? WSD_R_NETNS : WSD_R_NOT_LOCAL);
 }
@@ -810,4 +887,5 @@ void end_revoke_all(struct server *srv, uint32_t reason)
 
 	TAILQ_FOREACH(s, &srv->sessions, link)
 		session_revoke(s, reason);
+	remote_revoke_all(srv, reason);
 }

@@ -23,9 +23,11 @@
  * WAITING  the other end has not been offered; known by its tuple.
  * PAIRED   has a session; leaves this state only with the socket, or for REFUSED when both
  *          ends have withdrawn for good.
+ * REMOTE   has a remote session, or is about to get one (san/remote.h); leaves this state as PAIRED does, or
+ *          when it cannot be set up.
  * REFUSED  stays on TCP, kept for wsdctl to show; a new offer may replace it.
  */
-enum end_state { END_WAITING, END_PAIRED, END_REFUSED };
+enum end_state { END_WAITING, END_PAIRED, END_REMOTE, END_REFUSED };
 
 struct end_key {		/* no padding: it is hashed */
 	uint64_t ns_dev, ns_ino;
@@ -58,12 +60,30 @@ struct end {
 	struct session *session;	/* PAIRED */
 	unsigned side;
 	struct wsd_side_at at;		/* PAIRED: where its processes share their counts; serial 0: not told */
+	struct end_san *san;		/* OFFER_SAN; NULL: memory of this host only */
+	struct remote *rdma;		/* REMOTE */
 	bool attached, given_up;	/* given_up: withdrawn, TCP for good */
 	sd_event_source *check;		/* the next look whether it is still held */
 	uint64_t check_delay_us;
 };
 
-void end_offer(struct conn *c, const struct wsd_msg_offer *m);
+/* what OFFER_SAN said beside OFFER */
+struct end_san {
+	uint32_t flags;
+	uint32_t n[2];		/* digests of what it sent, received */
+	struct wsd_digest digest[2][WSD_DIGESTS];
+};
+
+/* san: it came as OFFER_SAN, m is what that begins with; else NULL */
+void end_offer(struct conn *c, const struct wsd_msg_offer *m, const struct wsd_msg_offer_san *san);
+/* the client's end of that cookie, or NULL */
+struct end *end_of(struct conn *c, uint64_t cookie);
+/* to TCP for good: tell the client, keep the record */
+void end_refuse(struct end *e, uint32_t reason);
+/* a remote session is being set up for it */
+void end_begin_remote(struct end *e);
+/* the kernel says that it has sent a FIN, or that it is no more */
+bool end_has_finished(const struct end *e);
 void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m);
 void end_attached(struct conn *c, const struct wsd_msg_attached *m);
 void end_side(struct conn *c, const struct wsd_msg_side *m);

@@ -68,3 +68,34 @@ void quota_uncharge(struct user *a, struct user *b, uint64_t bytes)
 		b->bytes -= share;
 	}
 }
+
+int quota_more(const struct quota_limits *l, struct user *u, uint64_t bytes)
+{
+	if (u->bytes + bytes > l->bytes)
+		return WSD_R_QUOTA_BYTES;
+	u->bytes += bytes;
+	return 0;
+}
+
+void quota_less(struct user *u, uint64_t bytes)
+{
+	u->bytes -= bytes;
+}
+
+int quota_charge_one(const struct quota_limits *l, struct user *u, uint64_t bytes)
+{
+	int r;
+
+	if (u->n_sessions >= l->sessions)
+		return WSD_R_QUOTA_SESSIONS;
+	r = quota_more(l, u, bytes);
+	if (!r)
+		u->n_sessions++;
+	return r;
+}
+
+void quota_uncharge_one(struct user *u, uint64_t bytes)
+{
+	u->n_sessions--;
+	quota_less(u, bytes);
+}

@@ -19,6 +19,7 @@ struct user {
 	unsigned refs;		/* clients, ends and sessions that name it */
 	unsigned n_clients, n_ends;
 	uint64_t n_sessions, bytes;
+	uint64_t locked;	/* san/memlock.h */
 	UT_hash_handle hh;
 };
 
@@ -34,5 +35,12 @@ void user_put(struct user **table, struct user *u);
 /* charge a session of so many bytes to both. Return: 0 or WSD_R_QUOTA_*; then nothing is charged. */
 int quota_charge(const struct quota_limits *l, struct user *a, struct user *b, uint64_t bytes);
 void quota_uncharge(struct user *a, struct user *b, uint64_t bytes);
+
+/* a remote session: each end has memory of its own, and counts as one session */
+int quota_charge_one(const struct quota_limits *l, struct user *u, uint64_t bytes);
+void quota_uncharge_one(struct user *u, uint64_t bytes);
+/* ... that grows. Return: as quota_charge(). */
+int quota_more(const struct quota_limits *l, struct user *u, uint64_t bytes);
+void quota_less(struct user *u, uint64_t bytes);
 
 #endif

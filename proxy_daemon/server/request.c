@@ -14,10 +14,14 @@ static const size_t request_size[] = {
 	[WSD_MSG_REATTACH] = sizeof(struct wsd_msg_reattach),
 	[WSD_MSG_PEERS] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_SIDE] = sizeof(struct wsd_msg_side),
+	[WSD_MSG_OFFER_SAN] = sizeof(struct wsd_msg_offer_san),
+	[WSD_MSG_SAN_LOCAL] = sizeof(struct wsd_msg_san_blob),
+	[WSD_MSG_SAN_READY] = sizeof(struct wsd_msg_san_plain),
+	[WSD_MSG_SAN_ASK] = sizeof(struct wsd_msg_san_plain),
 };
 #define N_REQUESTS (sizeof(request_size) / sizeof(*request_size))
 
-static const char *offer_fault(const struct wsd_msg_offer *m)
+static const char *offer_fault(const struct wsd_msg_offer *m, uint32_t flags)
 {
 	if (!m->hdr.cookie)
 		return "OFFER without a cookie";
@@ -27,7 +31,7 @@ static const char *offer_fault(const struct wsd_msg_offer *m)
 		return "OFFER with an unknown role";
 	if (!m->sock_cookie)
 		return "OFFER without a socket cookie";
-	if (m->flags)
+	if (m->flags & ~flags)
 		return "OFFER with flags";
 	if (m->local.family != AF_INET && m->local.family != AF_INET6)
 		return "OFFER of an unknown address family";
@@ -89,7 +93,24 @@ int request_parse(union request *ret, const void *buf, size_t len, const char **
 			what = "HELLO with flags";
 		break;
 	case WSD_MSG_OFFER:
-		what = offer_fault(&ret->offer);
+		what = offer_fault(&ret->offer, 0);
+		break;
+	case WSD_MSG_OFFER_SAN:
+		what = offer_fault(&ret->offer_san.offer, WSD_SAN_FORCE);
+		if (!what && (ret->offer_san.n_tx > WSD_DIGESTS || ret->offer_san.n_rx > WSD_DIGESTS))
+			what = "OFFER_SAN with more digests than there are";
+		break;
+	case WSD_MSG_SAN_LOCAL:
+		if (!ret->blob.len || ret->blob.len > WSD_SAN_BLOB_MAX || ret->blob.reserved)
+			what = "SAN_LOCAL of a length that cannot be";
+		break;
+	case WSD_MSG_SAN_READY:
+		if (ret->san.what || ret->san.reserved || ret->san.a || ret->san.b)
+			what = "SAN_READY with more to say";
+		break;
+	case WSD_MSG_SAN_ASK:
+		if (ret->san.what < WSD_SAN_DECIDE || ret->san.what > WSD_SAN_BROKEN || ret->san.reserved)
+			what = "SAN_ASK for something unknown";
 		break;
 	case WSD_MSG_WITHDRAW:
 		if (ret->withdraw.reason >= _WSD_R_N)

@@ -20,6 +20,9 @@ union request {
 	struct wsd_msg_plain plain;
 	struct wsd_msg_reattach reattach;
 	struct wsd_msg_side side;
+	struct wsd_msg_offer_san offer_san;
+	struct wsd_msg_san_blob blob;
+	struct wsd_msg_san_plain san;
 };
 
 /**

@@ -38,11 +38,11 @@ static void idle_restart(struct server *srv)
 
 void server_maybe_done(struct server *srv)
 {
-	if (srv->unloading && !srv->n_sessions) {
+	if (srv->unloading && !srv->n_sessions && !srv->san.n_remotes) {
 		srv->stopping = true;
 		(void)sd_event_source_set_enabled(srv->reaper, SD_EVENT_ONESHOT);
 	}
-	if (!srv->n_conns && !srv->n_sessions)
+	if (!srv->n_conns && !srv->n_sessions && !srv->san.n_remotes)
 		idle_restart(srv);
 }
 
@@ -105,7 +105,7 @@ static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *da
 	struct server *srv = data;
 
 	accept_some(srv);
-	if (!srv->n_conns && !srv->n_sessions)
+	if (!srv->n_conns && !srv->n_sessions && !srv->san.n_remotes)
 		idle_restart(srv);
 	return 0;
 }
@@ -127,7 +127,7 @@ static int on_idle(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct server *srv = data;
 
-	if (srv->n_conns || srv->n_sessions)
+	if (srv->n_conns || srv->n_sessions || srv->san.n_remotes)
 		return 0;
 	if (accept_some(srv) && srv->n_conns)
 		return 0;	/* somebody came at the last moment */
@@ -180,6 +180,8 @@ int server_init(struct server *srv, const struct config *cfg)
 	/* ids of another daemon's sessions do not come again */
 	if (getrandom(&srv->next_session_id, sizeof(srv->next_session_id), GRND_NONBLOCK) < 0)
 		srv->next_session_id = (uint64_t)getpid() << 32;
+	TAILQ_INIT(&srv->san.remotes);
+	srv->san.uevent_fd = srv->san.route_fd = -1;
 	r = netns_init(&srv->netns);
 	if (r) {
 		log_error("own network namespace cannot be seen: %s", strerror(-r));
@@ -207,6 +209,9 @@ int server_init(struct server *srv, const struct config *cfg)
 		if (r < 0)
 			goto err;
 	}
+	r = san_init(srv);
+	if (r < 0)
+		goto err;
 	return 0;
 
 err:
@@ -248,6 +253,7 @@ void server_fini(struct server *srv)
 
 	srv->accept_source = sd_event_source_disable_unref(srv->accept_source);
 	listener_close(&srv->listener);
+	srv->finishing = true;
 	if (srv->event) {
 		srv->unloading = false;		/* nobody is to be told any more */
 		TAILQ_FOREACH(c, &srv->conns, link) {
@@ -261,6 +267,7 @@ void server_fini(struct server *srv)
 			end_free(e);
 	}
 	link_fini(srv);
+	san_fini(srv);
 	srv->idle = sd_event_source_disable_unref(srv->idle);
 	srv->sweep = sd_event_source_disable_unref(srv->sweep);
 	srv->reaper = sd_event_source_disable_unref(srv->reaper);

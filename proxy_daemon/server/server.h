@@ -7,6 +7,7 @@
  *	conn	one client process's connection (conn.h)
  *	end	one socket that a client offered, until nobody holds it (end.h)
  *	session	two ends and their memory (session.h)
+ *	remote	one end of a stream over RDMA, and its memory (san/remote.h)
  *	user	what a uid takes of all that (quota.h)
  *	netns	a network namespace, with the socket to ask about it (netns.h)
  *
@@ -26,6 +27,7 @@
 #include "proxy_daemon/server/listen.h"
 #include "proxy_daemon/server/netns.h"
 #include "proxy_daemon/server/quota.h"
+#include "proxy_daemon/server/san/san.h"
 
 #define MAX_CLIENTS		4096u
 #define MAX_CLIENTS_USER	2048u	/* of one user other than root */
@@ -73,7 +75,9 @@ struct server {
 	struct user *users;
 	struct netns_table netns;
 	struct links *links;		/* to other hosts' daemons (san/link.h); NULL: the feature is off */
+	struct san san;
 	bool unloading, stopping;
+	bool finishing;		/* server_fini(): what ends now ends for us only */
 };
 
 /* prepare everything but the listening socket. Return: 0 or -errno, logged. */

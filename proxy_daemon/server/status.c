@@ -5,6 +5,7 @@
 
 #include "proxy_daemon/server/conn.h"
 #include "proxy_daemon/server/end.h"
+#include "proxy_daemon/server/san/remote.h"
 #include "proxy_daemon/server/status.h"
 
 static void send_daemon(struct conn *c)
@@ -20,7 +21,25 @@ static void send_daemon(struct conn *c)
 		.transports = "shm",
 	};
 
+	m.n_sessions += srv->san.n_sessions;
+	m.n_sessions_total += srv->san.n_sessions_total;
+	if (srv->san.devs.n)
+		strcpy(m.transports, "shm,verbs");
+
 	(void)conn_send(c, &m, sizeof(m), -1);
+}
+
+static void add_remote(struct wsd_msg_status_conn *m, const struct remote *r)
+{
+	struct remote_look look;
+
+	remote_look(r, &look);
+	m->session_id = r->id;
+	m->side = r->side;
+	m->ring_size = r->mem.ring0;
+	m->tx_ring = look.posted;
+	m->gate_open = m->on_ring = look.framed_rx;
+	m->unread = look.unread;
 }
 
 static void send_end(struct conn *c, const struct end *e)
@@ -46,6 +65,8 @@ static void send_end(struct conn *c, const struct end *e)
 		m.on_ring = look.on_ring;
 		m.unread = look.unread;
 	}
+	if (e->rdma)
+		add_remote(&m, e->rdma);
 	(void)conn_send(c, &m, sizeof(m), -1);
 }
 

@@ -43,6 +43,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case WSD_MSG_WITHDRAW:
 		MUST(rq.withdraw.reason < _WSD_R_N);
 		break;
+	case WSD_MSG_OFFER_SAN:
+		MUST(rq.hdr.cookie && rq.offer.sock_cookie && rq.offer.fd >= 0 && rq.offer.role <= 1);
+		MUST(!(rq.offer.flags & ~WSD_SAN_FORCE) && rq.offer_san.n_tx <= WSD_DIGESTS && rq.offer_san.n_rx <= WSD_DIGESTS);
+		MUST(rq.offer.local.family == AF_INET || rq.offer.local.family == AF_INET6);
+		MUST(rq.offer.local.family == rq.offer.remote.family);
+		break;
+	case WSD_MSG_SAN_LOCAL:
+		MUST(rq.blob.len && rq.blob.len <= WSD_SAN_BLOB_MAX);
+		break;
+	case WSD_MSG_SAN_READY:
+		MUST(!rq.san.what);
+		break;
+	case WSD_MSG_SAN_ASK:
+		MUST(rq.san.what >= WSD_SAN_DECIDE && rq.san.what <= WSD_SAN_BROKEN);
+		break;
+	case WSD_MSG_REATTACH:
+	case WSD_MSG_SIDE:
+		break;
 	case WSD_MSG_UNLOAD:
 		MUST(rq.plain.flags <= WSD_UNLOAD_REVOKE);
 		break;
@@ -73,9 +91,12 @@ int main(int argc, char **argv)
 {
 	static const uint16_t size[] = { 0, sizeof(struct wsd_msg_hello), sizeof(struct wsd_msg_offer),
 					 sizeof(struct wsd_msg_withdraw), sizeof(struct wsd_msg_attached),
-					 sizeof(struct wsd_msg_plain), sizeof(struct wsd_msg_plain) };
+					 sizeof(struct wsd_msg_plain), sizeof(struct wsd_msg_plain),
+					 sizeof(struct wsd_msg_reattach), sizeof(struct wsd_msg_side),
+					 sizeof(struct wsd_msg_offer_san), sizeof(struct wsd_msg_san_blob),
+					 sizeof(struct wsd_msg_san_plain), sizeof(struct wsd_msg_san_plain) };
 	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : ROUNDS, i, n, k;
-	uint8_t buf[256];
+	_Alignas(8) uint8_t buf[320];
 
 	if (argc > 2)
 		state ^= strtoull(argv[2], NULL, 0) * 0x2545f4914f6cdd1dull;
@@ -84,15 +105,19 @@ int main(int argc, char **argv)
 			buf[n] = (uint8_t)rnd();
 		n = rnd() % sizeof(buf);
 		if (i & 1) {
-			struct wsd_msg_hdr h = { .version = WSD_PROXY_VERSION, .type = (uint16_t)(1 + rnd() % 6), .cookie = rnd() };
+			struct wsd_msg_hdr h = { .version = WSD_PROXY_VERSION, .type = (uint16_t)(1 + rnd() % 12), .cookie = rnd() };
 			struct wsd_msg_offer o = { .fd = 3, .role = rnd() & 1, .sock_cookie = 1,
 						   .local.family = AF_INET6, .remote.family = AF_INET6 };
 
 			n = h.len = size[h.type];
 			o.hdr = h;
 			memset(buf, 0, sizeof(buf));
-			if (h.type == WSD_MSG_OFFER)
+			if (h.type == WSD_MSG_OFFER || h.type == WSD_MSG_OFFER_SAN || h.type == WSD_MSG_REATTACH)
 				memcpy(buf, &o, sizeof(o));
+			else if (h.type == WSD_MSG_SAN_LOCAL)
+				((struct wsd_msg_san_blob *)buf)->len = 1 + rnd() % 300;
+			else if (h.type == WSD_MSG_SAN_ASK)
+				((struct wsd_msg_san_plain *)buf)->what = rnd() % 9;
 			memcpy(buf, &h, sizeof(h));
 			for (k = rnd() % 4; k; k--)
 				buf[rnd() % n] ^= (uint8_t)(1u << (rnd() & 7));

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ask.c - SAN_ASK, and the sweep that asks for those who do not call
+ *
+ * An answer is a word in the memory of who asked, stored before the packet that wakes. Asking twice is the same as asking once.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "proxy_daemon/server/conn.h"
+#include "proxy_daemon/server/end.h"
+#include "proxy_daemon/server/log.h"
+#include "proxy_daemon/server/san/memlock.h"
+#include "proxy_daemon/server/san/remote.h"
+
+static uint64_t posted_of(const struct remote *r)
+{
+	return atomic_load_explicit(&r->mem.rs->posted, memory_order_acquire);
+}
+
+void remote_say_ended(struct remote *r)
+{
+	struct wsd_peer_ended m = { .posted = posted_of(r) };
+
+	if (r->said_ended)
+		return;
+	r->said_ended = true;
+	if (r->drained == m.posted && m.posted)
+		m.flags = WSD_PEER_ENDED_DRAINED;
+	else if (fill_send(r, m.posted) == -EPROTO)
+		log_client("remote session %016llx: side %u leaves words that cannot be", (unsigned long long)r->id, r->side);
+	(void)remote_tell(r, WSD_PEER_ENDED, &m, sizeof(m), NULL, 0);
+}
+
+static void ask_decide(struct remote *r)
+{
+	struct wsd_remote *rs = r->mem.rs;
+
+	if (r->peer_gone)
+		atomic_store(&rs->decided, r->peer_took ? WSD_DECIDED_TAKEN : WSD_DECIDED_VOID);
+	else if (!remote_tell(r, WSD_PEER_DECIDE, NULL, 0, NULL, 0))
+		return;		/* DECIDED comes, or has */
+	else
+		atomic_store(&rs->decided, WSD_DECIDED_NEVER);
+	remote_wake(r);
+}
+
+/* Ring 1 of one direction: once, of its final size. What is not to be had leaves the word at 0, and the client with ring 0. */
+static void ask_grow(struct remote *r, uint64_t which, uint64_t bytes)
+{
+	_Atomic uint32_t *word = which ? &r->mem.rs->tx1_allowed : &r->mem.rs->rx1_allowed;
+	uint32_t n = (uint32_t)bytes;
+
+	if (which > 1 || bytes < r->mem.ring0 || bytes > r->mem.ring1_max || (bytes & (bytes - 1))) {
+		conn_error(r->end->conn, WSD_R_PEER_BROKEN, "SAN_ASK for a ring that cannot be");
+		return;
+	}
+	if (r->grown[which] || !r->lockee || r->maker != r->end->conn)
+		goto out;
+	if (quota_more(&r->srv->quota, r->user, n))
+		goto out;
+	if (memlock_more(r->maker, r->lockee, n))
+		goto err_quota;
+	if (memory_populate(&r->mem, which ? MEMORY_TX1 : MEMORY_RX1, n)) {
+		memlock_less(r->lockee, n);
+		goto err_quota;
+	}
+	r->charged += n;
+	r->srv->bytes_mapped += n;
+	r->locked += n;
+	r->grown[which] = true;
+	atomic_store_explicit(word, n, memory_order_release);
+out:
+	remote_wake(r);
+	return;
+
+err_quota:
+	quota_less(r->user, n);
+	goto out;
+}
+
+/* The peer's ring ends where its last word says; as long as somebody holds its socket it has not said it. */
+static void ask_end(struct remote *r)
+{
+	if (r->peer && end_has_finished(r->peer->end))
+		remote_say_ended(r->peer);
+	else if (r->peer_gone && !atomic_load(&r->mem.rs->end_valid))
+		atomic_store(&r->mem.rs->end_valid, 2);
+	remote_wake(r);
+}
+
+void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
+{
+	struct remote *r = e ? e->rdma : NULL;
+
+	if (!r || r->id != m->session_id)
+		return;
+	if (r->state != REMOTE_LIVE) {
+		conn_error(e->conn, WSD_R_PEER_BROKEN, "SAN_ASK before SAN_GO");
+		return;
+	}
+	switch (m->what) {
+	case WSD_SAN_DECIDE:
+		ask_decide(r);
+		return;
+	case WSD_SAN_FILL:
+		if (fill_send(r, m->b) == -EPROTO)
+			conn_error(e->conn, WSD_R_PEER_BROKEN, "posted and cursor that cannot be");
+		return;
+	case WSD_SAN_END:
+		ask_end(r);
+		return;
+	case WSD_SAN_GROW:
+		ask_grow(r, m->a, m->b);
+		return;
+	case WSD_SAN_WANT_RETURN:
+		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+		return;
+	case WSD_SAN_DRAINED:
+		r->drained = m->a;
+		return;
+	case WSD_SAN_BROKEN:
+		log_info("remote session %016llx: pid %d says that the path broke: errno %llu", (unsigned long long)r->id, e->pid,
+			 (unsigned long long)m->a);
+		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+		return;
+	}
+}
+
+/* ---- D21: bytes that lie in a source ring, and nothing moves: the path is dead, or who sent them does not call ---- */
+
+static void sweep_one(struct remote *r, uint64_t now)
+{
+	uint64_t posted = posted_of(r), cursor = fill_cursor(r, posted);
+
+	if (posted != r->seen_posted || cursor != r->seen_cursor || posted == cursor) {
+		r->seen_posted = posted;
+		r->seen_cursor = cursor;
+		r->seen_us = now;
+		return;
+	}
+	if (now - r->seen_us < REMOTE_STUCK_US || r->asked_posted == posted || r->fill_sent >= posted)
+		return;
+	r->asked_posted = posted;
+	(void)remote_tell(r, WSD_PEER_HEAD, NULL, 0, NULL, 0);
+}
+
+static int on_sweep(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct server *srv = data;
+	uint64_t now = server_now_us(srv);
+	struct remote *r;
+
+	TAILQ_FOREACH(r, &srv->san.remotes, link)
+		if (r->state == REMOTE_LIVE)
+			sweep_one(r, now);
+	sd_event_source_set_time(source, now + REMOTE_SWEEP_US);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+void san_sweep_start(struct server *srv)
+{
+	uint64_t at = server_now_us(srv) + REMOTE_SWEEP_US;
+	int on = SD_EVENT_OFF;
+
+	if (!srv->san.sweep) {
+		if (sd_event_add_time(srv->event, &srv->san.sweep, CLOCK_MONOTONIC, at, 10000, on_sweep, srv) < 0)
+			srv->san.sweep = NULL;	/* no memory: clients ask for themselves */
+		return;
+	}
+	if (sd_event_source_get_enabled(srv->san.sweep, &on) >= 0 && on != SD_EVENT_OFF)
+		return;
+	sd_event_source_set_time(srv->san.sweep, at);
+	sd_event_source_set_enabled(srv->san.sweep, SD_EVENT_ONESHOT);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+#define HASH_NONFATAL_OOM 1
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <uthash.h>
+
+#include "proxy_daemon/server/conn.h"
+#include "proxy_daemon/server/log.h"
+#include "proxy_daemon/server/san/memlock.h"
+#include "proxy_daemon/server/san/san.h"
+
+struct lockee {
+	pid_t pid;
+	unsigned refs;
+	uint64_t bytes;
+	struct user *user;	/* a reference */
+	UT_hash_handle hh;
+};
+
+/* May the process lock so much? Raises its limit if that is what it takes. The pid is looked at by its pidfd before and after: a limit that
+ * was given to another process meanwhile is a limit of the same number, and no more than that. */
+static bool allow(const struct conn *c, uint64_t bytes)
+{
+	struct rlimit old, want;
+
+	if (!conn_alive(c) || prlimit(c->pid, RLIMIT_MEMLOCK, NULL, &old) < 0)
+		return false;
+	if (old.rlim_cur == RLIM_INFINITY || old.rlim_cur >= bytes + MEMLOCK_SLACK)
+		return conn_alive(c);
+	want = old;
+	want.rlim_cur = bytes + MEMLOCK_SLACK;
+	if (want.rlim_max != RLIM_INFINITY && want.rlim_max < want.rlim_cur)
+		want.rlim_max = want.rlim_cur;
+	if (prlimit(c->pid, RLIMIT_MEMLOCK, &want, NULL) == 0)
+		return conn_alive(c);
+	/* not ours to raise above its hard limit */
+	want.rlim_cur = want.rlim_max = old.rlim_max;
+	if (old.rlim_max > old.rlim_cur && prlimit(c->pid, RLIMIT_MEMLOCK, &want, NULL) == 0)
+		old.rlim_cur = old.rlim_max;
+	return old.rlim_cur >= bytes && conn_alive(c);
+}
+
+uint32_t memlock_more(struct conn *c, struct lockee *l, uint64_t bytes)
+{
+	if (bytes > san_config(c->srv)->quota_locked || l->user->locked > san_config(c->srv)->quota_locked - bytes)
+		return WSD_R_MEMLOCK;
+	if (!allow(c, l->bytes + bytes)) {
+		if (!conn_alive(c))
+			return WSD_R_NO_PROC;
+		log_client("pid %d uid %u: may not lock %llu bytes", c->pid, c->uid, (unsigned long long)(l->bytes + bytes));
+		return WSD_R_MEMLOCK;
+	}
+	l->bytes += bytes;
+	l->user->locked += bytes;
+	return 0;
+}
+
+void memlock_less(struct lockee *l, uint64_t bytes)
+{
+	l->bytes -= bytes;
+	l->user->locked -= bytes;
+}
+
+static void unref(struct server *srv, struct lockee *l)
+{
+	if (--l->refs)
+		return;
+	HASH_DEL(srv->san.lockees, l);
+	user_put(&srv->users, l->user);
+	free(l);
+}
+
+uint32_t memlock_admit(struct conn *c, uint64_t bytes, struct lockee **ret)
+{
+	struct server *srv = c->srv;
+	struct lockee *l;
+	uint32_t reason;
+
+	HASH_FIND(hh, srv->san.lockees, &c->pid, sizeof(c->pid), l);
+	if (l && l->user != c->user)
+		return WSD_R_NO_PROC;	/* the number was another user's process's, which is not quite gone */
+	if (!l) {
+		l = calloc(1, sizeof(*l));
+		if (!l)
+			return WSD_R_NOMEM;
+		l->pid = c->pid;
+		HASH_ADD(hh, srv->san.lockees, pid, sizeof(l->pid), l);
+		if (!l->hh.tbl) {
+			free(l);
+			return WSD_R_NOMEM;
+		}
+		l->user = user_ref(c->user);
+	}
+	l->refs++;
+	reason = memlock_more(c, l, bytes);
+	if (reason) {
+		unref(srv, l);
+		return reason;
+	}
+	*ret = l;
+	return 0;
+}
+
+void memlock_release(struct server *srv, struct lockee *l, uint64_t bytes)
+{
+	if (!l)
+		return;
+	memlock_less(l, bytes);
+	unref(srv, l);
+}
+
+uint64_t memlock_bytes(const struct lockee *l)
+{
+	return l->bytes;
+}

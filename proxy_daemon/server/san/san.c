@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "proxy_daemon/server/conn.h"
+#include "proxy_daemon/server/log.h"
+#include "proxy_daemon/server/san/fill_buffer.h"
+#include "proxy_daemon/server/san/remote.h"
+
+const struct san_config *san_config(const struct server *srv)
+{
+	return &srv->cfg.san;
+}
+
+/* tests have files of their own; a daemon with privileges listens to no such thing */
+static const char *sysfs(void)
+{
+	const char *root = secure_getenv("WSD_TEST_SYSFS");
+
+	return root && root[0] == '/' ? root : "/sys";
+}
+
+int san_init(struct server *srv)
+{
+	srv->san.setup_us = REMOTE_SETUP_US;
+	if (getrandom(&srv->san.identity, sizeof(srv->san.identity), GRND_NONBLOCK) < 0)
+		srv->san.identity = (uintptr_t)srv;
+	if (san_config(srv)->peers)
+		san_watch(srv);
+	return 0;
+}
+
+void san_fini(struct server *srv)
+{
+	uevent_close(srv);
+	srv->san.sweep = sd_event_source_disable_unref(srv->san.sweep);
+	free(srv->san.fill);
+	srv->san.fill = NULL;
+}
+
+void san_page(struct server *srv, struct wsd_notify_page *page)
+{
+	const struct san_config *cfg = san_config(srv);
+	unsigned i, n = cfg->peers ? cfg->n_subnets : 0;
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+
+	atomic_store(&page->san_gen, srv->san.gen);
+	atomic_fetch_add(&page->subnet_seq, 1);
+	for (i = 0; i < n && i < WSD_SUBNETS_MAX; i++) {
+		struct wsd_subnet s = { .family = AF_INET6, .prefix = cfg->subnet[i].prefix };
+
+		memcpy(s.ip, cfg->subnet[i].ip, 16);
+		if (s.prefix >= 96 && !memcmp(s.ip, mapped, 12)) {
+			s = (struct wsd_subnet){ .family = AF_INET, .prefix = (uint16_t)(s.prefix - 96) };
+			memcpy(s.ip, cfg->subnet[i].ip + 12, 4);
+		}
+		page->subnet[i] = s;
+	}
+	atomic_store(&page->n_subnets, i);
+	atomic_fetch_add(&page->subnet_seq, 1);
+}
+
+void san_watch(struct server *srv)
+{
+	int r;
+
+	if (srv->san.watching)
+		return;
+	srv->san.watching = true;
+	/* first the sockets, then the look: nothing is missed in between */
+	r = uevent_open(srv);
+	if (r)
+		log_error("device events cannot be had: %s", strerror(-r));
+	dev_scan(&srv->san.devs, sysfs());
+	log_info("%u RDMA addresses", srv->san.devs.n);
+}
+
+void san_rescan(struct server *srv)
+{
+	struct dev_table *old = malloc(sizeof(*old));
+	struct conn *c;
+
+	if (!old)
+		return;
+	*old = srv->san.devs;
+	dev_scan(&srv->san.devs, sysfs());
+	if (!dev_same(old, &srv->san.devs)) {
+		log_info("%u RDMA addresses", srv->san.devs.n);
+		/* first the new number: who is told to return may look whether it is worth coming back */
+		srv->san.gen++;
+		TAILQ_FOREACH(c, &srv->conns, link)
+			if (c->page)
+				atomic_store(&c->page->san_gen, srv->san.gen);
+		remote_devices_changed(srv);
+	}
+	free(old);
+}

@@ -1,0 +1,771 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_remote.c - RDMA sessions with both ends on one host: setting up, what the words answer, who dies when
+ *
+ * The clients are fakes without a device: the daemon never sees one either, it reads sysfs, which here is a folder of the test's.
+ */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <wsd/remote_session.h>
+
+#include "tests/unit/proxy/fixture.h"
+
+static struct daemon d;
+static char sys[64];
+
+/* ---- devices ---- */
+
+static void put(const char *path, const char *text)
+{
+	char full[256], *p;
+	int fd;
+
+	snprintf(full, sizeof(full), "%s/%s", sys, path);
+	for (p = full + strlen(sys) + 1; (p = strchr(p, '/')); p++) {
+		*p = '\0';
+		mkdir(full, 0700);
+		*p = '/';
+	}
+	fd = open(full, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	cr_assert_geq(fd, 0, "%s", full);
+	cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+}
+
+static void add_device(void)
+{
+	put("class/infiniband_verbs/uverbs0/ibdev", "rxe0\n");
+	put("class/infiniband/rxe0/parent", "eth0\n");
+	put("class/infiniband/rxe0/ports/1/state", "4: ACTIVE\n");
+	put("class/infiniband/rxe0/ports/1/link_layer", "Ethernet\n");
+	put("class/infiniband/rxe0/ports/1/gids/0", "fe80:0000:0000:0000:5054:00ff:fe12:3456\n");
+	put("class/infiniband/rxe0/ports/1/gid_attrs/types/0", "RoCE v2\n");
+	put("class/infiniband/rxe0/ports/1/gid_attrs/ndevs/0", "eth0\n");
+	put("class/infiniband/rxe0/ports/1/gids/1", "0000:0000:0000:0000:0000:ffff:0a07:0001\n");
+	put("class/infiniband/rxe0/ports/1/gid_attrs/types/1", "RoCE v2\n");
+	put("class/infiniband/rxe0/ports/1/gid_attrs/ndevs/1", "eth0\n");
+	put("class/net/eth0/mtu", "4200\n");
+}
+
+static void start_with(const char *const *options, bool device)
+{
+	strcpy(sys, "/tmp/wsd-proxy-sysfs-XXXXXX");
+	cr_assert_not_null(mkdtemp(sys));
+	setenv("WSD_TEST_SYSFS", sys, 1);
+	if (device)
+		add_device();
+	daemon_start(&d, options);
+}
+
+static void start(void)
+{
+	start_with((const char *[]){ "--private", "--stay", NULL }, true);
+}
+
+static void stop(void)
+{
+	char cmd[96];
+
+	daemon_stop(&d);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", sys);
+	cr_assert_eq(system(cmd), 0);
+}
+
+TestSuite(remote, .init = start, .fini = stop, .timeout = 120);
+
+/* ---- fake clients ---- */
+
+struct fake {
+	struct proxy_client *pc;
+	int fd;
+	uint64_t cookie, id;
+	struct proxy_msg setup;
+	struct wsd_remote *rs;
+	uint8_t *base;
+};
+
+static int try_offer(struct proxy_client *pc, int fd, uint32_t role, uint64_t cookie, uint32_t flags, uint32_t ring0)
+{
+	struct proxy_san_offer x = { .flags = flags, .ring0 = ring0 };
+	struct proxy_msg m;
+
+	cr_assert_eq(proxy_client_receive(pc, &m), 0);
+	return proxy_client_offer_san(pc, fd, role, sock_cookie(fd), cookie, &x);
+}
+
+static void offer_san(struct fake *f, int fd, uint32_t role, uint32_t flags)
+{
+	int r = -1;
+
+	if (!f->pc)
+		f->pc = proxy_client_new();
+	f->fd = fd;
+	f->cookie = 100 + role;
+	cr_assert(UNTIL((r = try_offer(f->pc, fd, role, f->cookie, flags, 0)) != PROXY_CLIENT_E_BUSY));
+	cr_assert_eq(r, 0, "offer: %d", r);
+}
+
+static struct proxy_msg expect(struct fake *f, enum proxy_msg_type type)
+{
+	struct proxy_msg m = message(f->pc);
+
+	cr_assert_eq(m.type, type, "message %d instead of %d, reason %u", m.type, type, m.reason);
+	cr_assert_eq(m.cookie, f->cookie);
+	return m;
+}
+
+static void take_setup(struct fake *f)
+{
+	f->setup = expect(f, PROXY_MSG_SAN_SETUP);
+	f->id = f->setup.session_id;
+	f->base = mmap(NULL, f->setup.length, PROT_READ | PROT_WRITE, MAP_SHARED, f->setup.fd, 0);
+	cr_assert_neq((void *)f->base, MAP_FAILED);
+	close(f->setup.fd);
+	f->rs = (struct wsd_remote *)f->base;
+}
+
+static void say_local(struct fake *f)
+{
+	char blob[16];
+
+	snprintf(blob, sizeof(blob), "qp of %u", f->setup.side);
+	cr_assert_eq(proxy_client_san_local(f->pc, f->cookie, f->id, blob, sizeof(blob)), 0);
+}
+
+static void take_remote(struct fake *f)
+{
+	struct proxy_msg m = expect(f, PROXY_MSG_SAN_REMOTE);
+	char blob[16];
+
+	snprintf(blob, sizeof(blob), "qp of %u", 1 - f->setup.side);
+	cr_assert_eq(m.blob_len, sizeof(blob));
+	cr_assert_str_eq((const char *)m.blob, blob);
+}
+
+static void say_ready(struct fake *f)
+{
+	cr_assert_eq(proxy_client_san_ready(f->pc, f->cookie, f->id), 0);
+}
+
+static void offer_both(struct fake f[2], struct pair *p)
+{
+	*p = pair_make(PAIR_V4);
+	offer_san(&f[0], p->end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&f[1], p->end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	take_setup(&f[0]);
+	take_setup(&f[1]);
+}
+
+/* a live session */
+static void live(struct fake f[2], struct pair *p)
+{
+	unsigned i;
+
+	offer_both(f, p);
+	for (i = 0; i < 2; i++)
+		say_local(&f[i]);
+	for (i = 0; i < 2; i++)
+		take_remote(&f[i]);
+	for (i = 0; i < 2; i++)
+		say_ready(&f[i]);
+	for (i = 0; i < 2; i++)
+		(void)expect(&f[i], PROXY_MSG_SAN_GO);
+}
+
+static void ask(struct fake *f, enum wsd_san_what what, uint64_t a, uint64_t b)
+{
+	cr_assert_eq(proxy_client_san_ask(f->pc, f->cookie, f->id, what, a, b), 0);
+}
+
+static void done(struct fake f[2], struct pair *p)
+{
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		if (p->end[i] >= 0)
+			close(p->end[i]);
+		f[i].pc = proxy_client_free(f[i].pc);
+		if (f[i].base)
+			munmap(f[i].base, f[i].setup.length);
+	}
+}
+
+static uint8_t byte_at(uint64_t off)
+{
+	return (uint8_t)(off * 7 + (off >> 8));
+}
+
+/* X puts ring bytes [posted, to), the newest seam says n */
+static void post(struct fake *f, uint64_t to)
+{
+	uint64_t o;
+
+	for (o = f->rs->posted; o < to; o++)
+		f->base[f->rs->off_tx0 + (o & (f->rs->ring0 - 1))] = byte_at(o);
+	atomic_store(&f->rs->posted, to);
+}
+
+static void add_seam(struct fake *f, uint64_t ring_off, uint64_t tcp_off)
+{
+	uint32_t n = f->rs->seam_n + 1;
+	struct wsd_seam s = { .ring_off = ring_off, .tcp_off = tcp_off, .n = n };
+	uint64_t w[3] = { ring_off, tcp_off, n };
+
+	s.check = wsd_remote_check(f->rs->nonce, (uint32_t)WSD_CTL_SEAM(n % WSD_REMOTE_SEAMS), w, 3);
+	f->rs->seam[n % WSD_REMOTE_SEAMS] = s;
+	atomic_store(&f->rs->seam_n, n);
+}
+
+static void check_filled(struct fake *f, uint64_t from, uint64_t to)
+{
+	uint64_t o;
+
+	cr_assert_leq(atomic_load(&f->rs->fill_from), from);
+	for (o = from; o < to; o++)
+		cr_assert_eq(f->base[f->rs->off_fill + (o & (f->rs->fill_max - 1))], byte_at(o), "byte %lu", (unsigned long)o);
+}
+
+/* ---- setting up ---- */
+
+Test(remote, forced_ends_get_memory_and_a_path)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct status st;
+	unsigned i;
+
+	live(f, &p);
+	for (i = 0; i < 2; i++) {
+		struct wsd_remote *rs = f[i].rs;
+		const struct wsd_msg_san_setup *s = &f[i].setup.setup;
+
+		cr_expect_eq(rs->magic, WSD_REMOTE_MAGIC);
+		cr_expect_eq(rs->side, i);
+		cr_expect_eq(rs->ring0, WSD_REMOTE_RING0);
+		cr_expect_eq(rs->session_id, f[0].id);
+		cr_expect_eq(rs->nonce, s->nonce);
+		cr_expect_eq(rs->off_fill + rs->fill_max, rs->length);
+		cr_expect_eq(rs->frame_H, UINT64_MAX);
+		cr_expect_str_eq(s->path.device, "rxe0");
+		cr_expect_eq(s->path.port, 1);
+		cr_expect_eq(s->path.mtu, 5);
+		cr_expect_eq(s->path.gid[12], 10, "the address, not the link-local one");
+		cr_expect_eq(s->path.timeout, 14);
+	}
+	cr_expect_eq(f[0].rs->nonce, f[1].rs->nonce);
+	cr_expect_neq(f[0].rs->nonce, 0);
+	status_get(&d, &st);
+	cr_expect_eq(st.d.n_sessions, 1);
+	cr_expect_eq(st.conn[0].session_id, f[0].id);
+	cr_expect_not_null(strstr(st.d.transports, "verbs"));
+	done(f, &p);
+	cr_expect(UNTIL(status_ends(&d) == 0));
+	status_get(&d, &st);
+	cr_expect_eq(st.d.bytes_mapped, 0);
+	cr_expect_eq(st.d.n_sessions, 0);
+}
+
+Test(remote, one_that_is_not_forced_shares_memory)
+{
+	struct fake f[2] = { 0 };
+	struct pair p = pair_make(PAIR_V4);
+	struct proxy_msg m;
+
+	offer_san(&f[0], p.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&f[1], p.end[1], WSD_ROLE_ACCEPT, 0);
+	m = expect(&f[0], PROXY_MSG_SESSION);
+	close(m.fd);
+	m = expect(&f[1], PROXY_MSG_SESSION);
+	close(m.fd);
+	done(f, &p);
+}
+
+Test(remote, one_that_knows_no_rdma_shares_memory)
+{
+	struct fake f[2] = { 0 };
+	struct pair p = pair_make(PAIR_V4);
+	struct proxy_msg m;
+
+	offer_san(&f[0], p.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	f[1].pc = proxy_client_new();
+	f[1].cookie = 9;
+	offer(f[1].pc, p.end[1], WSD_ROLE_ACCEPT, 9);
+	m = expect(&f[0], PROXY_MSG_SESSION);
+	close(m.fd);
+	m = expect(&f[1], PROXY_MSG_SESSION);
+	close(m.fd);
+	done(f, &p);
+}
+
+static void start_bare(void)
+{
+	start_with((const char *[]){ "--private", "--stay", NULL }, false);
+}
+
+Test(remote_bare, no_device_no_session, .init = start_bare, .fini = stop, .timeout = 60)
+{
+	struct fake f[2] = { 0 };
+	struct pair p = pair_make(PAIR_V4);
+
+	offer_san(&f[0], p.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&f[1], p.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	expect_refused(f[0].pc, f[0].cookie, WSD_R_NO_RDMA);
+	expect_refused(f[1].pc, f[1].cookie, WSD_R_NO_RDMA);
+	done(f, &p);
+}
+
+Test(remote, a_client_that_cannot_tells_the_other)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	offer_both(f, &p);
+	say_local(&f[0]);
+	proxy_client_withdraw(f[1].pc, f[1].cookie, WSD_R_MEMLOCK, 0);
+	expect_refused(f[0].pc, f[0].cookie, WSD_R_MEMLOCK);
+	/* and may be offered again */
+	munmap(f[0].base, f[0].setup.length);
+	munmap(f[1].base, f[1].setup.length);
+	offer_san(&f[0], p.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&f[1], p.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	take_setup(&f[0]);
+	take_setup(&f[1]);
+	done(f, &p);
+}
+
+/* one end's client goes away at each step of setting up: the other is refused, nothing is kept */
+Test(remote, death_while_setting_up)
+{
+	unsigned step, who;
+
+	for (step = 0; step < 4; step++)
+		for (who = 0; who < 2; who++) {
+			struct fake f[2] = { 0 };
+			struct pair p;
+			struct proxy_msg m;
+
+			offer_both(f, &p);
+			if (step >= 1)
+				say_local(&f[who]);
+			if (step >= 2) {
+				say_local(&f[1 - who]);
+				take_remote(&f[who]);
+				take_remote(&f[1 - who]);
+			}
+			if (step >= 3)
+				say_ready(&f[who]);
+			f[who].pc = proxy_client_free(f[who].pc);
+			do
+				m = message(f[1 - who].pc);
+			while (m.type == PROXY_MSG_SAN_REMOTE);
+			cr_assert_eq(m.type, PROXY_MSG_REFUSED, "step %u: message %d", step, m.type);
+			done(f, &p);
+			cr_expect(UNTIL(status_ends(&d) == 0));
+		}
+}
+
+Test(remote, requests_out_of_turn_end_the_connection)
+{
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		struct fake f[2] = { 0 };
+		struct pair p;
+
+		offer_both(f, &p);
+		switch (i) {
+		case 0:
+			say_ready(&f[0]);
+			break;
+		case 1:
+			say_local(&f[0]);
+			say_local(&f[0]);
+			break;
+		case 2:
+			ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+			break;
+		case 3:
+			say_local(&f[0]);
+			say_ready(&f[0]);	/* before it knows the peer */
+			break;
+		}
+		/* the daemon's error is the reason of what is unanswered */
+		expect_refused(f[0].pc, f[0].cookie, WSD_R_PEER_BROKEN);
+		done(f, &p);
+	}
+}
+
+Test(remote, another_session_is_not_meant)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	offer_both(f, &p);
+	cr_assert_eq(proxy_client_san_ready(f[0].pc, f[0].cookie, f[0].id + 1), 0);
+	cr_assert_eq(proxy_client_san_ready(f[0].pc, f[0].cookie + 77, f[0].id), 0);
+	cr_assert_eq(proxy_client_san_ask(f[0].pc, f[0].cookie, f[0].id + 1, WSD_SAN_END, 0, 0), 0);
+	say_local(&f[0]);
+	say_local(&f[1]);
+	take_remote(&f[0]);
+	take_remote(&f[1]);
+	done(f, &p);
+}
+
+/* ---- words ---- */
+
+Test(remote, decide_void_once_and_for_all)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	uint32_t was = WSD_DECIDE_UNSET;
+
+	live(f, &p);
+	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->decided), WSD_DECIDED_VOID);
+	cr_expect_not(atomic_compare_exchange_strong(&f[1].rs->decide, &was, WSD_DECIDE_TAKEN));
+	done(f, &p);
+}
+
+Test(remote, decide_taken_when_it_was_taken)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	atomic_store(&f[1].rs->decide, WSD_DECIDE_TAKEN);
+	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->decided), WSD_DECIDED_TAKEN);
+	done(f, &p);
+}
+
+Test(remote, want_return_reaches_the_peer)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	ask(&f[1], WSD_SAN_WANT_RETURN, 0, 0);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->x_return), 1);
+	cr_expect_eq(atomic_load(&f[1].rs->x_return), 0);
+	done(f, &p);
+}
+
+Test(remote, fill_carries_bytes_and_their_seams)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct wsd_seam s;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 3000);
+	add_seam(&f[0], 3000, 50);
+	post(&f[0], 7000);
+	/* the first 1000 are known to have been read */
+	atomic_store(&f[1].rs->taken, 1000);
+	atomic_store(&f[0].rs->cursor, 1000);
+	ask(&f[0], WSD_SAN_FILL, 1000, 5000);
+	(void)expect(&f[1], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[1].rs->fill_from), 1000);
+	cr_expect_eq(atomic_load(&f[1].rs->filled), 5000);
+	check_filled(&f[1], 1000, 5000);
+	s = f[1].rs->fill_seam[2];
+	cr_expect_eq(s.n, 2);
+	cr_expect_eq(s.ring_off, 3000);
+	cr_expect_eq(s.tcp_off, 50);
+	cr_expect_eq(s.check, f[0].rs->seam[2].check);
+	cr_expect_eq(f[1].rs->fill_seam[1].n, 0, "behind the cursor");
+	/* again and further: what was sent is not sent again, the ring wraps around */
+	atomic_store(&f[1].rs->taken, 5000);
+	atomic_store(&f[0].rs->cursor, 5000);
+	post(&f[0], 12000);
+	ask(&f[0], WSD_SAN_FILL, 0, 12000);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->filled) == 12000));
+	check_filled(&f[1], 5000, 12000);
+	done(f, &p);
+}
+
+Test(remote, the_cursor_in_the_control_page_counts)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct wsd_remote_ctl *ctl;
+	uint64_t w[2] = { 600, 0 };
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 1000);
+	ctl = (struct wsd_remote_ctl *)(f[0].base + f[0].rs->off_ctl);
+	ctl->credit.cursor = 600;
+	ctl->credit.check = wsd_remote_check(f[0].rs->nonce, WSD_CTL_CREDIT, w, 2);
+	atomic_store(&f[1].rs->taken, 600);
+	ask(&f[0], WSD_SAN_FILL, 0, 1000);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->filled) == 1000));
+	cr_expect_eq(atomic_load(&f[1].rs->fill_from), 600);
+	check_filled(&f[1], 600, 1000);
+	done(f, &p);
+}
+
+Test(remote, words_that_cannot_be_end_the_connection)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	atomic_store(&f[0].rs->posted, 1ull << 40);
+	ask(&f[0], WSD_SAN_FILL, 0, 1ull << 40);
+	cr_assert(UNTIL(proxy_client_reason(f[0].pc) == WSD_R_PEER_BROKEN || ({ struct proxy_msg m;
+		proxy_client_receive(f[0].pc, &m); false; })));
+	cr_expect_eq(atomic_load(&f[1].rs->filled), 0);
+	done(f, &p);
+}
+
+Test(remote, a_ring_grows_once)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct status st, before;
+
+	live(f, &p);
+	status_get(&d, &before);
+	ask(&f[0], WSD_SAN_GROW, 0, 256 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->rx1_allowed), 256u << 10);
+	cr_expect_eq(atomic_load(&f[0].rs->tx1_allowed), 0);
+	ask(&f[0], WSD_SAN_GROW, 0, 512 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->rx1_allowed), 256u << 10);
+	ask(&f[0], WSD_SAN_GROW, 1, 64 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->tx1_allowed), 64u << 10);
+	status_get(&d, &st);
+	cr_expect_eq(st.d.bytes_mapped - before.d.bytes_mapped, 320u << 10);
+	ask(&f[0], WSD_SAN_GROW, 0, 3 << 20);
+	cr_assert(UNTIL(proxy_client_reason(f[0].pc) == WSD_R_PEER_BROKEN || ({ struct proxy_msg m;
+		proxy_client_receive(f[0].pc, &m); false; })));
+	done(f, &p);
+}
+
+/* a source ring 1: bytes behind the change come from there */
+Test(remote, fill_reads_both_rings)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	uint64_t o;
+
+	live(f, &p);
+	ask(&f[0], WSD_SAN_GROW, 1, 64 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 5000);
+	atomic_store(&f[0].rs->tx1_size, 64u << 10);
+	atomic_store(&f[0].rs->ring1_from, 5000);
+	for (o = 5000; o < 60000; o++)
+		f[0].base[f[0].rs->off_tx1 + (o & 0xffff)] = byte_at(o);
+	atomic_store(&f[0].rs->posted, 60000);
+	ask(&f[0], WSD_SAN_FILL, 0, 60000);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->filled) == 60000));
+	check_filled(&f[1], 0, 60000);
+	done(f, &p);
+}
+
+/* nobody asks: the sweep finds bytes that do not move, unless they have arrived */
+Test(remote, the_sweep_delivers_for_who_does_not_call)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 100);
+	add_seam(&f[1], 0, 0);
+	post(&f[1], 100);
+	atomic_store(&f[0].rs->head, 100);	/* has arrived, and is not read */
+	cr_assert(UNTIL(atomic_load(&f[1].rs->filled) == 100));
+	check_filled(&f[1], 0, 100);
+	cr_expect_eq(atomic_load(&f[0].rs->filled), 0);
+	done(f, &p);
+}
+
+/* ---- ends ---- */
+
+Test(remote, close_leaves_the_tail_and_says_where_it_ends)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 4000);
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_NONE, 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 4000);
+	cr_expect_eq(atomic_load(&f[1].rs->filled), 4000);
+	check_filled(&f[1], 0, 4000);
+	(void)expect(&f[1], PROXY_MSG_SAN_LOOK);
+	/* who asks of a peer that is gone gets an answer */
+	ask(&f[1], WSD_SAN_DECIDE, 0, 0);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->decided) == WSD_DECIDED_VOID));
+	done(f, &p);
+}
+
+Test(remote, what_was_drained_is_not_filled)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 4000);
+	ask(&f[0], WSD_SAN_DRAINED, 4000, 0);
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_NONE, 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 4000);
+	cr_expect_eq(atomic_load(&f[1].rs->filled), 0);
+	done(f, &p);
+}
+
+Test(remote, end_is_answered_behind_a_shutdown)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 10);
+	ask(&f[1], WSD_SAN_END, 0, 0);
+	(void)expect(&f[1], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[1].rs->end_valid), 0, "it has not ended");
+	shutdown(p.end[0], SHUT_WR);
+	ask(&f[1], WSD_SAN_END, 0, 0);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 10);
+	done(f, &p);
+}
+
+Test(remote, a_client_that_gives_up_revokes_the_other)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_msg m;
+
+	live(f, &p);
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_RDMA_FAILED, 0);
+	do
+		m = message(f[1].pc);
+	while (m.type == PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(m.type, PROXY_MSG_REVOKED);
+	cr_expect_eq(m.reason, WSD_R_RDMA_FAILED);
+	cr_expect_eq(atomic_load(&f[1].rs->revoked), WSD_R_RDMA_FAILED);
+	proxy_client_withdraw(f[1].pc, f[1].cookie, WSD_R_RDMA_FAILED, 0);
+	cr_assert(UNTIL(status_sessions(&d) == 0));
+	/* and again */
+	munmap(f[0].base, f[0].setup.length);
+	munmap(f[1].base, f[1].setup.length);
+	offer_san(&f[0], p.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&f[1], p.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	take_setup(&f[0]);
+	take_setup(&f[1]);
+	done(f, &p);
+}
+
+/* the process with the queue pair dies, another holds the socket */
+Test(remote, the_owner_dies_and_the_socket_lives)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 500);
+	f[0].pc = proxy_client_free(f[0].pc);		/* the socket stays open here */
+	cr_assert(UNTIL(atomic_load(&f[1].rs->filled) == 500));
+	check_filled(&f[1], 0, 500);
+	cr_expect(UNTIL(atomic_load(&f[0].rs->owner_gone) == 1));
+	cr_expect(UNTIL(atomic_load(&f[1].rs->x_return) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_valid), 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 500);
+	done(f, &p);
+}
+
+/* a process that is killed: nothing but the kernel says so */
+Test(remote, a_killed_process_leaves_its_tail)
+{
+	struct fake f[2] = { 0 };
+	struct pair p = pair_make(PAIR_V4);
+	pid_t child;
+	int st;
+
+	child = fork();
+	cr_assert_geq(child, 0);
+	if (!child) {
+		close(p.end[1]);
+		offer_san(&f[0], p.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+		take_setup(&f[0]);
+		say_local(&f[0]);
+		take_remote(&f[0]);
+		say_ready(&f[0]);
+		(void)expect(&f[0], PROXY_MSG_SAN_GO);
+		add_seam(&f[0], 0, 0);
+		post(&f[0], 321);
+		raise(SIGKILL);
+	}
+	close(p.end[0]);
+	p.end[0] = -1;
+	offer_san(&f[1], p.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	take_setup(&f[1]);
+	say_local(&f[1]);
+	take_remote(&f[1]);
+	say_ready(&f[1]);
+	(void)expect(&f[1], PROXY_MSG_SAN_GO);
+	cr_assert_eq(waitpid(child, &st, 0), child);
+	cr_assert(WIFSIGNALED(st));
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 321);
+	check_filled(&f[1], 0, 321);
+	done(f, &p);
+}
+
+Test(remote, unload_revokes)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct wsd_msg_plain rq = { .hdr = { sizeof(rq), WSD_PROXY_VERSION, WSD_MSG_UNLOAD, 0 }, .flags = WSD_UNLOAD_REVOKE };
+	int raw, i;
+
+	live(f, &p);
+	raw = raw_connect(&d);
+	cr_assert(raw_send(raw, &rq, sizeof(rq)));
+	cr_assert(UNTIL(atomic_load(&f[0].rs->revoked) == WSD_R_UNLOADING));
+	cr_assert(UNTIL(atomic_load(&f[1].rs->revoked) == WSD_R_UNLOADING));
+	cr_assert_eq(daemon_wait(&d), 0);
+	close(raw);
+	for (i = 0; i < 2; i++) {
+		cr_expect_eq(expect(&f[i], PROXY_MSG_REVOKED).reason, WSD_R_UNLOADING);
+		cr_expect_eq(atomic_load(&f[i].rs->owner_gone), 0, "the processes live");
+		cr_expect_eq(atomic_load(&f[i].rs->end_valid), 0);
+	}
+	done(f, &p);
+	daemon_start(&d, (const char *[]){ "--private", "--stay", NULL });
+}
