@@ -25,6 +25,7 @@
 #include <wsd/san_ext.h>
 
 #include "wsd_switch/core/agreed.h"
+#include "wsd_switch/core/proof.h"
 #include "wsd_switch/core/switch.h"
 
 #ifndef SO_COOKIE
@@ -403,6 +404,8 @@ static void fill_expect(struct conn *c, int fd, struct wsd_expect *e)
 	e->data.sock_cookie = c->s->cookie;
 	e->data.context = conn_id(c);
 	e->data.flags = c->san_flags;
+	e->data.n_tx = proof_digests(c, PROOF_TX, e->data.tx);
+	e->data.n_rx = proof_digests(c, PROOF_RX, e->data.rx);
 	e->family = c->local.family;
 	e->local_port = c->local.port;
 	e->remote_port = c->remote.port;
@@ -435,6 +438,8 @@ static bool offer_connecting(struct conn *c, int fd)
 	INT err = 0;
 	int n;
 
+	d.n_tx = proof_digests(c, PROOF_TX, d.tx);
+	d.n_rx = proof_digests(c, PROOF_RX, d.rx);
 	c->san = wsp.lpWSPSocket(c->local.family, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED, &err);
 	if (c->san == INVALID_SOCKET) {
 		c->san = 0;

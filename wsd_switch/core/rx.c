@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "wsd_switch/core/agreed.h"
+#include "wsd_switch/core/proof.h"
 #include "wsd_switch/core/ring.h"
 #include "wsd_switch/core/switch.h"
 
@@ -257,6 +258,7 @@ static ssize_t kernel_recv(struct thr *t, struct conn *c, int fd, const struct v
 ssize_t rx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
+	uint64_t C = atomic_load_explicit(&c->s->C, memory_order_relaxed);
 	ssize_t r;
 
 	cnt_add(&c->s->sleepers, 1);
@@ -269,8 +271,12 @@ ssize_t rx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags
 		r = real.recv(fd, (char *)v->iov->iov_base + v->off, v->len, flags);
 	else
 		r = kernel_recv(t, c, fd, v, v->len, flags);
-	if (r > 0 && !(flags & MSG_PEEK))
+	if (r > 0 && !(flags & MSG_PEEK)) {
 		cnt_add64(&c->s->C, (uint64_t)r);
+		if (unlikely(C < WSD_PROOF_MAX) && !(flags & MSG_TRUNC) && atomic_load(&c->s->C) == C + (uint64_t)r &&
+		    atomic_load(&c->s->sleepers) == 1)
+			proof_note(c, PROOF_RX, C, v, (size_t)r);
+	}
 	cnt_add(&c->s->sleepers, -1u);
 	return r;
 }

@@ -361,6 +361,7 @@ struct conn {
 	uintptr_t san;			/* the provider's socket; 0: none; ctl_lock */
 	struct conn *ev_next;		/* events that the provider raised; ctl_lock */
 	bool ev_on;
+	uint16_t kept[2];		/* bytes of the stream's beginning that are kept (proof.c), sent and received */
 	uint32_t san_flags;		/* WSD_CONNECT_* of its offer */
 	bool expected;			/* announced by SIO_WSD_EXPECT, not accepted yet; ctl_lock */
 	struct wsd_addr local, remote;	/* as offered */

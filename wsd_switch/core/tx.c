@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "wsd_switch/core/agreed.h"
+#include "wsd_switch/core/proof.h"
 #include "wsd_switch/core/ring.h"
 #include "wsd_switch/core/switch.h"
 
@@ -620,11 +621,16 @@ static bool tx_interrupted(struct thr *t)
 ssize_t tx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
+	uint64_t h = atomic_load_explicit(&c->s->H, memory_order_relaxed);
 	ssize_t r;
 	int e;
 
-	if (!nb || v->n != 1 || !__libc_single_threaded)
-		return kernel_send(t, c, fd, v, v->len, flags);
+	if (!nb || v->n != 1 || !__libc_single_threaded) {
+		r = kernel_send(t, c, fd, v, v->len, flags);
+		if (unlikely(h < WSD_PROOF_MAX) && r > 0 && atomic_load(&c->s->H) == h + (uint64_t)r && !atomic_load(&c->s->in_send))
+			proof_note(c, PROOF_TX, h, v, (size_t)r);
+		return r;
+	}
 	tx_begin_tcp(c, fd);
 	if (unlikely(conn_agreed(c)) && !agreed_plain_out(c)) {
 		tx_end_tcp(c, 0);
@@ -633,6 +639,8 @@ ssize_t tx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags
 	r = real.send(fd, (const char *)v->iov->iov_base + v->off, v->len, flags);
 	e = errno;
 	tx_end_tcp(c, r);
+	if (unlikely(h < WSD_PROOF_MAX) && r > 0)
+		proof_note(c, PROOF_TX, h, v, (size_t)r);
 	errno = e;
 	return r;
 }

@@ -6,6 +6,7 @@
 #include <wsd/stats.h>
 
 #include "common/reason.h"
+#include "common/siphash.h"
 #include "tools/lib/human.h"
 
 Test(reason, each_number_has_words_of_its_own)
@@ -64,4 +65,26 @@ Test(human, foreign_text_cannot_move_the_cursor)
 	cr_assert_str_eq(buf, "ab");
 	human_field(buf, sizeof(buf), "\303\244", 2);
 	cr_assert_str_eq(buf, "??");
+}
+
+/* the vectors of the reference implementation: key 00 01 .. 0f, input 00 01 .. */
+Test(siphash, vectors)
+{
+	static const uint8_t in[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8 };
+	static const struct {
+		size_t n;
+		uint8_t out[16];
+	} v[] = {
+		{ 0, { 0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93 } },
+		{ 1, { 0xda, 0x87, 0xc1, 0xd8, 0x6b, 0x99, 0xaf, 0x44, 0x34, 0x76, 0x59, 0x11, 0x9b, 0x22, 0xfc, 0x45 } },
+	};
+	uint64_t h[2], other[2];
+
+	for (size_t i = 0; i < sizeof(v) / sizeof(*v); i++) {
+		siphash128(h, in, v[i].n, 0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull);
+		cr_assert_arr_eq(h, v[i].out, 16, "%zu bytes", v[i].n);
+	}
+	siphash128(h, in, 9, 1, 2);
+	siphash128(other, in, 8, 1, 2);
+	cr_assert_neq(h[0], other[0]);
 }
