@@ -25,6 +25,8 @@
 
 #define WSD_ROAD_SOFT	0x1u	/* a software device: who spins gives the CPU away between looks, it works on this machine */
 
+#define WSD_HOLD_WORDS	0x100u	/* beside hold()'s n: no put follows, so that credit can be told by who has none */
+
 /* written by whoever takes completions; read at any time */
 struct wsd_put_state {
 	_Atomic uint64_t head;		/* ring bytes that have arrived here; also stored in wsd_remote.head */
@@ -46,7 +48,8 @@ typedef struct wsd_put_road {
 	uint64_t context;		/* in: the caller's; what drain() returns for this road */
 	const struct wsd_put_state *state;
 
-	/* take the posting lock and make sure that n posts (at most 8) and one signal fit. 1: not now */
+	/* take the posting lock and make sure that n posts (at most 8) and one signal fit; with WSD_HOLD_WORDS only the posts: nudge()
+	 * may then say "not now". 1: not now */
 	int (*hold)(void *conn, unsigned n);
 	/* ring the doorbell for what was posted, and let go */
 	void (*release)(void *conn);

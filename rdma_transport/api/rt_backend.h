@@ -47,6 +47,14 @@ struct rt_backend_ops {
 			 uint64_t offset, uint64_t cookie);
 	int (*post_put)(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, uint32_t at,
 			uint64_t cookie);
+	int (*conn_prepare)(struct rt_conn *conn, const struct rt_prepare *prepare);	/* RT_CAP_LOCAL */
+	int (*conn_road)(struct rt_conn *conn, struct wsd_put_road *ret_road);	/* RT_CAP_ROAD; this and what follows */
+	unsigned (*drain)(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max);
+	int (*arm)(struct rt_ctx *ctx);
+	unsigned (*ctx_fds)(struct rt_ctx *ctx, int *ret_fds, unsigned max);
+	unsigned (*ctx_fds_gen)(struct rt_ctx *ctx);
+	int (*drop_device)(struct rt_ctx *ctx, const char *device);
+	void (*ctx_orphan)(struct rt_ctx *ctx);
 };
 
 struct rt_ctx {
@@ -62,7 +70,8 @@ struct rt_ctx {
 struct rt_conn {
 	struct rt_ctx *ctx;
 	unsigned n_mrs;
-	bool connected;
+	bool connected, prepared;
+	bool road;			/* handed out: nothing is posted beside it */
 	int error;			/* -errno that sticks */
 	_Alignas(16) char priv[];
 };

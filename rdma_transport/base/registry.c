@@ -6,8 +6,9 @@
 #include "rdma_transport/api/rt_backend.h"
 #include "rdma_transport/fault/fault.h"
 #include "rdma_transport/shm/shm.h"
+#include "rdma_transport/verbs/verbs.h"
 
-static const struct rt_backend_ops *const backends[] = { &rt_shm_ops };
+static const struct rt_backend_ops *const backends[] = { &rt_shm_ops, &rt_verbs_ops };
 #define N_BACKENDS (sizeof(backends) / sizeof(backends[0]))
 
 const char *rt_backend_name(unsigned i)

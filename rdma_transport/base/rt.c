@@ -129,6 +129,22 @@ struct rt_conn *rt_conn_close(struct rt_conn *conn)
 	return NULL;
 }
 
+int rt_conn_prepare(struct rt_conn *conn, const struct rt_prepare *prepare)
+{
+	struct rt_prepare p = {};
+	int r;
+
+	if (conn->connected || conn->prepared)
+		return -EISCONN;
+	memcpy(&p, prepare, prepare->size < sizeof(p) ? prepare->size : sizeof(p));
+	if (!p.path || (p.memory && !p.length))
+		return -EINVAL;
+	r = conn->ctx->ops.conn_prepare(conn, &p);
+	if (!r)
+		conn->prepared = true;
+	return r;
+}
+
 int rt_conn_local(struct rt_conn *conn, void *buf, size_t *len)
 {
 	return conn->ctx->ops.conn_local(conn, buf, len);
@@ -144,6 +160,8 @@ int rt_conn_connect(struct rt_conn *conn, const struct rt_peer *peer)
 	memcpy(&p, peer, peer->size < sizeof(p) ? peer->size : sizeof(p));
 	if (p.side > 1 || p.remote_len > RT_LOCAL_MAX)
 		return -EINVAL;
+	if ((conn->ctx->caps & RT_CAP_LOCAL) && !conn->prepared)
+		return -ENOTCONN;
 	r = conn->ctx->ops.conn_connect(conn, &p);
 	if (!r)
 		conn->connected = true;
@@ -153,6 +171,48 @@ int rt_conn_connect(struct rt_conn *conn, const struct rt_peer *peer)
 int rt_conn_ring(struct rt_conn *conn, struct rt_ring *ret_ring)
 {
 	return conn->connected ? conn->ctx->ops.conn_ring(conn, ret_ring) : -ENOTCONN;
+}
+
+int rt_conn_road(struct rt_conn *conn, struct wsd_put_road *ret_road)
+{
+	int r;
+
+	if (!(conn->ctx->caps & RT_CAP_ROAD))
+		return -EOPNOTSUPP;
+	r = conn->connected ? conn->ctx->ops.conn_road(conn, ret_road) : -ENOTCONN;
+	if (!r)
+		conn->road = true;
+	return r;
+}
+
+unsigned rt_ctx_drain(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max)
+{
+	return ctx->ops.drain(ctx, ret_context, max);
+}
+
+int rt_ctx_arm(struct rt_ctx *ctx)
+{
+	return ctx->ops.arm(ctx);
+}
+
+unsigned rt_ctx_fds(struct rt_ctx *ctx, int *ret_fds, unsigned max)
+{
+	return ctx->ops.ctx_fds(ctx, ret_fds, max);
+}
+
+unsigned rt_ctx_fds_gen(struct rt_ctx *ctx)
+{
+	return ctx->ops.ctx_fds_gen(ctx);
+}
+
+int rt_ctx_drop_device(struct rt_ctx *ctx, const char *device)
+{
+	return ctx->ops.drop_device(ctx, device);
+}
+
+void rt_ctx_orphan(struct rt_ctx *ctx)
+{
+	ctx->ops.ctx_orphan(ctx);
 }
 
 void rt_conn_flush(struct rt_conn *conn, int status)
@@ -255,6 +315,8 @@ static int check_post(struct rt_conn *conn, const struct rt_sge *sge, unsigned n
 		return -ENOTCONN;
 	if (conn->error)
 		return conn->error;
+	if (conn->road)
+		return -EBUSY;
 	if (n > conn->ctx->limits.max_sge)
 		return -EINVAL;
 	for (unsigned i = 0; i < n; i++) {

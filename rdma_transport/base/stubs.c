@@ -55,11 +55,53 @@ static int no_put(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, ui
 	return -EOPNOTSUPP;
 }
 
+static int no_prepare(struct rt_conn *conn, const struct rt_prepare *prepare)
+{
+	return -EOPNOTSUPP;
+}
+
+static int no_road(struct rt_conn *conn, struct wsd_put_road *ret_road)
+{
+	return -EOPNOTSUPP;
+}
+
+static unsigned no_drain(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max)
+{
+	return 0;
+}
+
+static int no_arm(struct rt_ctx *ctx)
+{
+	return 0;
+}
+
+static unsigned no_fds(struct rt_ctx *ctx, int *ret_fds, unsigned max)
+{
+	return 0;
+}
+
+static unsigned no_fds_gen(struct rt_ctx *ctx)
+{
+	return 0;
+}
+
+static int no_drop(struct rt_ctx *ctx, const char *device)
+{
+	return 0;	/* it is not open here */
+}
+
+static void no_ctx_orphan(struct rt_ctx *ctx)
+{
+}
+
 static bool promises_kept(const struct rt_backend_ops *o)
 {
 	uint32_t posting = RT_CAP_MSG | RT_CAP_WRITE | RT_CAP_READ | RT_CAP_PUT;
 
-	if ((o->caps & RT_CAP_LOCAL) && !o->conn_local)
+	if ((o->caps & RT_CAP_LOCAL) && (!o->conn_local || !o->conn_prepare))
+		return false;
+	if ((o->caps & RT_CAP_ROAD) && (!(o->caps & RT_CAP_LOCAL) || !o->conn_road || !o->drain || !o->arm || !o->ctx_fds ||
+					!o->ctx_fds_gen || !o->drop_device || !o->ctx_orphan))
 		return false;
 	if ((o->caps & RT_CAP_SHARED_RING) && !o->conn_ring)
 		return false;
@@ -99,6 +141,14 @@ int rt_ops_complete(struct rt_backend_ops *full, const struct rt_backend_ops *gi
 	o.post_write = o.post_write ?: no_rdma;
 	o.post_read = o.post_read ?: no_rdma;
 	o.post_put = o.post_put ?: no_put;
+	o.conn_prepare = o.conn_prepare ?: no_prepare;
+	o.conn_road = o.conn_road ?: no_road;
+	o.drain = o.drain ?: no_drain;
+	o.arm = o.arm ?: no_arm;
+	o.ctx_fds = o.ctx_fds ?: no_fds;
+	o.ctx_fds_gen = o.ctx_fds_gen ?: no_fds_gen;
+	o.drop_device = o.drop_device ?: no_drop;
+	o.ctx_orphan = o.ctx_orphan ?: no_ctx_orphan;
 	*full = o;
 	return 0;
 }

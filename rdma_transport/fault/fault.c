@@ -141,6 +141,47 @@ static int conn_ring(struct rt_conn *conn, struct rt_ring *ret_ring)
 	return hit(RT_FAULT_conn_ring) ?: rt_conn_ring(*inner_conn(conn), ret_ring);
 }
 
+static int conn_prepare(struct rt_conn *conn, const struct rt_prepare *prepare)
+{
+	return hit(RT_FAULT_conn_prepare) ?: rt_conn_prepare(*inner_conn(conn), prepare);
+}
+
+/* the road is the inner one's: what happens on it does not pass here */
+static int conn_road(struct rt_conn *conn, struct wsd_put_road *ret_road)
+{
+	return hit(RT_FAULT_conn_road) ?: rt_conn_road(*inner_conn(conn), ret_road);
+}
+
+static unsigned drain(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max)
+{
+	return rt_ctx_drain(*inner_ctx(ctx), ret_context, max);
+}
+
+static int arm(struct rt_ctx *ctx)
+{
+	return rt_ctx_arm(*inner_ctx(ctx));
+}
+
+static unsigned ctx_fds(struct rt_ctx *ctx, int *ret_fds, unsigned max)
+{
+	return rt_ctx_fds(*inner_ctx(ctx), ret_fds, max);
+}
+
+static unsigned ctx_fds_gen(struct rt_ctx *ctx)
+{
+	return rt_ctx_fds_gen(*inner_ctx(ctx));
+}
+
+static int drop_device(struct rt_ctx *ctx, const char *device)
+{
+	return rt_ctx_drop_device(*inner_ctx(ctx), device);
+}
+
+static void ctx_orphan(struct rt_ctx *ctx)
+{
+	rt_ctx_orphan(*inner_ctx(ctx));
+}
+
 static void conn_flush(struct rt_conn *conn, int status)
 {
 	rt_conn_flush(*inner_conn(conn), status);
@@ -234,4 +275,12 @@ const struct rt_backend_ops rt_fault_ops = {
 	.post_write = post_write,
 	.post_read = post_read,
 	.post_put = post_put,
+	.conn_prepare = conn_prepare,
+	.conn_road = conn_road,
+	.drain = drain,
+	.arm = arm,
+	.ctx_fds = ctx_fds,
+	.ctx_fds_gen = ctx_fds_gen,
+	.drop_device = drop_device,
+	.ctx_orphan = ctx_orphan,
 };

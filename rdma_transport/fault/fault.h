@@ -15,7 +15,7 @@
 
 #define RT_FAULT_OPS(X) \
 	X(ctx_open) X(conn_open) X(conn_connect) X(mr_open) X(conn_local) X(conn_ring) X(ctx_wait_fd) \
-	X(post_send) X(post_recv) X(mr_desc) X(post_write) X(post_read) X(post_put)
+	X(post_send) X(post_recv) X(mr_desc) X(post_write) X(post_read) X(post_put) X(conn_prepare) X(conn_road)
 
 enum rt_fault_op {
 #define X(op) RT_FAULT_##op,
