@@ -52,6 +52,7 @@ enum wsd_peer_type {
 	WSD_PEER_HEAD,		/* X's: how far has your client's ring come? */
 	WSD_PEER_HEAD_IS,	/* Y's */
 	WSD_PEER_WAIT,		/* answers OFFER: not offered at this end yet; FOUND or REFUSE follows */
+	WSD_PEER_ASK_END,	/* Y's: the kernel says FIN. ENDED follows, once the sending end has finished */
 	_WSD_PEER_TYPES,
 };
 

@@ -13,6 +13,7 @@
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/procfs.h"
+#include "proxy_daemon/server/san/distant.h"
 #include "proxy_daemon/server/san/remote.h"
 
 #define CHECK_FIRST_US	1000u		/* the client withdraws just before it closes */
@@ -117,6 +118,7 @@ void end_free(struct end *e)
 	e->check = sd_event_source_disable_unref(e->check);
 	if (e->session)
 		session_lose_end(e);
+	distant_drop(e, WSD_R_NONE);
 	remote_close(e, WSD_R_NONE);
 	stop_waiting(e);
 	detach_conn(e);
@@ -135,6 +137,7 @@ void end_free(struct end *e)
 
 void end_refuse(struct end *e, uint32_t reason)
 {
+	distant_drop(e, reason);
 	stop_waiting(e);
 	e->state = END_REFUSED;
 	e->reason = reason;
@@ -540,12 +543,16 @@ void end_offer(struct conn *c, const struct wsd_msg_offer *m, const struct wsd_m
 		end_refuse(peer, WSD_R_NOT_TCP);
 	}
 	peer = find_waiting(srv, &rk);
-	if (peer && peer->conn)
+	if (peer && peer->conn) {
 		try_pair(e, &d, peer);
-	else if (e->san && !peer_is_here(e))
-		end_refuse(e, WSD_R_NOT_SAN);
-	else
-		end_wait(e);
+		return;
+	}
+	end_wait(e);
+	if (e->state != END_WAITING || !e->san || peer_is_here(e))
+		return;
+	reason = distant_begin(e);
+	if (reason)
+		end_refuse(e, reason);
 	return;
 
 out_refuse:
@@ -585,6 +592,7 @@ void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m)
 		check_soon(e);
 		return;
 	}
+	distant_drop(e, m->reason);
 	remote_close(e, m->reason);
 	if (e->state != END_PAIRED || !s) {
 		if (m->reason == WSD_R_NONE || e->state == END_REFUSED) {
@@ -845,7 +853,7 @@ static bool peer_is_here(const struct end *e)
 /* an end that waits for a peer which is not in its namespace waits in vain */
 static void look_for_peer(struct end *e)
 {
-	if (server_now_us(e->srv) - e->since_us < LONELY_US || peer_is_here(e))
+	if (e->distant || server_now_us(e->srv) - e->since_us < LONELY_US || peer_is_here(e))
 		return;
 	end_refuse(e, reverse_waits_elsewhere(e) ? WSD_R_NETNS : WSD_R_NOT_LOCAL);
 }

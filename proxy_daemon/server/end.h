@@ -61,6 +61,7 @@ struct end {
 	unsigned side;
 	struct wsd_side_at at;		/* PAIRED: where its processes share their counts; serial 0: not told */
 	struct end_san *san;		/* OFFER_SAN; NULL: memory of this host only */
+	struct distant *distant;	/* WAITING for an end on another host (san/distant.h) */
 	struct remote *rdma;		/* REMOTE */
 	bool attached, given_up;	/* given_up: withdrawn, TCP for good */
 	sd_event_source *check;		/* the next look whether it is still held */

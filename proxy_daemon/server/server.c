@@ -12,6 +12,7 @@
 #include "proxy_daemon/server/conn.h"
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/log.h"
+#include "proxy_daemon/server/san/distant.h"
 #include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/server.h"
 
@@ -181,6 +182,7 @@ int server_init(struct server *srv, const struct config *cfg)
 	if (getrandom(&srv->next_session_id, sizeof(srv->next_session_id), GRND_NONBLOCK) < 0)
 		srv->next_session_id = (uint64_t)getpid() << 32;
 	TAILQ_INIT(&srv->san.remotes);
+	TAILQ_INIT(&srv->san.distants);
 	srv->san.uevent_fd = srv->san.route_fd = -1;
 	r = netns_init(&srv->netns);
 	if (r) {
@@ -231,6 +233,7 @@ int server_listen(struct server *srv)
 	if (r < 0)
 		return r;
 	(void)link_init(srv);		/* what is wrong with it is logged; this host's connections need none */
+	distant_init(srv);
 	return 0;
 }
 
@@ -266,6 +269,7 @@ void server_fini(struct server *srv)
 		while ((e = TAILQ_FIRST(&srv->ends)))
 			end_free(e);
 	}
+	distant_fini(srv);
 	link_fini(srv);
 	san_fini(srv);
 	srv->idle = sd_event_source_disable_unref(srv->idle);

@@ -18,31 +18,40 @@ static uint64_t posted_of(const struct remote *r)
 	return atomic_load_explicit(&r->mem.rs->posted, memory_order_acquire);
 }
 
-void remote_say_ended(struct remote *r)
+int remote_say_ended(struct remote *r)
 {
 	struct wsd_peer_ended m = { .posted = posted_of(r) };
+	int res;
 
 	if (r->said_ended)
-		return;
-	r->said_ended = true;
-	if (r->drained == m.posted && m.posted)
+		return 0;
+	if (r->drained == m.posted && m.posted) {
 		m.flags = WSD_PEER_ENDED_DRAINED;
-	else if (fill_send(r, m.posted) == -EPROTO)
-		log_client("remote session %016llx: side %u leaves words that cannot be", (unsigned long long)r->id, r->side);
+	} else {
+		res = fill_send(r, m.posted);
+		if (res == -ENOBUFS)
+			return res;
+		if (res == -EPROTO)
+			log_client("remote session %016llx: side %u leaves words that cannot be", (unsigned long long)r->id, r->side);
+	}
+	r->said_ended = true;
 	(void)remote_tell(r, WSD_PEER_ENDED, &m, sizeof(m), NULL, 0);
+	return 0;
 }
 
 static void ask_decide(struct remote *r)
 {
 	struct wsd_remote *rs = r->mem.rs;
 
+	if (atomic_load(&rs->decided)) {
+		remote_wake(r);		/* its last word */
+		return;
+	}
+	r->decide_asked = true;
 	if (r->peer_gone)
-		atomic_store(&rs->decided, r->peer_took ? WSD_DECIDED_TAKEN : WSD_DECIDED_VOID);
-	else if (!remote_tell(r, WSD_PEER_DECIDE, NULL, 0, NULL, 0))
-		return;		/* DECIDED comes, or has */
+		remote_peer_gone(r);
 	else
-		atomic_store(&rs->decided, WSD_DECIDED_NEVER);
-	remote_wake(r);
+		(void)remote_tell(r, WSD_PEER_DECIDE, NULL, 0, NULL, 0);	/* DECIDED comes, or the link is late */
 }
 
 /* Ring 1 of one direction: once, of its final size. What is not to be had leaves the word at 0, and the client with ring 0. */
@@ -82,11 +91,11 @@ err_quota:
 /* The peer's ring ends where its last word says; as long as somebody holds its socket it has not said it. */
 static void ask_end(struct remote *r)
 {
-	if (r->peer && end_has_finished(r->peer->end))
-		remote_say_ended(r->peer);
-	else if (r->peer_gone && !atomic_load(&r->mem.rs->end_valid))
-		atomic_store(&r->mem.rs->end_valid, 2);
-	remote_wake(r);
+	r->end_asked = true;
+	if (r->peer_gone)
+		remote_peer_gone(r);
+	else
+		(void)remote_tell(r, WSD_PEER_ASK_END, NULL, 0, NULL, 0);
 }
 
 void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
@@ -114,6 +123,7 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 		ask_grow(r, m->a, m->b);
 		return;
 	case WSD_SAN_WANT_RETURN:
+		r->want_asked = true;
 		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
 		return;
 	case WSD_SAN_DRAINED:
@@ -122,6 +132,7 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 	case WSD_SAN_BROKEN:
 		log_info("remote session %016llx: pid %d says that the path broke: errno %llu", (unsigned long long)r->id, e->pid,
 			 (unsigned long long)m->a);
+		r->want_asked = true;
 		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
 		return;
 	}
@@ -132,10 +143,14 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 static void sweep_one(struct remote *r, uint64_t now)
 {
 	uint64_t posted = posted_of(r), cursor = fill_cursor(r, posted);
+	uint32_t xstate = atomic_load(&r->mem.rs->xstate);
 
-	if (posted != r->seen_posted || cursor != r->seen_cursor || posted == cursor) {
+	if (xstate != r->seen_xstate)
+		r->asked_posted = 0;	/* a RETURN changes what the peer's answer means */
+	if (posted != r->seen_posted || cursor != r->seen_cursor || xstate != r->seen_xstate || posted == cursor) {
 		r->seen_posted = posted;
 		r->seen_cursor = cursor;
+		r->seen_xstate = xstate;
 		r->seen_us = now;
 		return;
 	}
@@ -151,9 +166,14 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *data)
 	uint64_t now = server_now_us(srv);
 	struct remote *r;
 
-	TAILQ_FOREACH(r, &srv->san.remotes, link)
-		if (r->state == REMOTE_LIVE)
+	TAILQ_FOREACH(r, &srv->san.remotes, link) {
+		if (r->state != REMOTE_LIVE || !r->end)
+			continue;
+		if (r->down_us)
+			remote_far_late(r, now);
+		else if (!r->peer_gone)
 			sweep_one(r, now);
+	}
 	sd_event_source_set_time(source, now + REMOTE_SWEEP_US);
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	return 0;

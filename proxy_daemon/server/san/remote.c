@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define HASH_NONFATAL_OOM 1
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
@@ -10,6 +11,7 @@
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/san/fill_buffer.h"
+#include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/san/memlock.h"
 #include "proxy_daemon/server/san/remote.h"
 
@@ -43,7 +45,7 @@ static void send_plain(struct remote *r, uint16_t type)
 
 void remote_wake(struct remote *r)
 {
-	struct conn *c = r->end->conn;
+	struct conn *c = r->end ? r->end->conn : NULL;
 
 	/* a client that computes for long is not dropped because of packets that only wake: its socket is readable anyway */
 	if (r->state == REMOTE_LIVE && c && c->n_queue < CONN_QUEUE_MAX / 4)
@@ -57,6 +59,10 @@ int remote_tell(struct remote *r, uint16_t type, const void *body, size_t n, con
 		.tail = tail, .n_tail = m,
 	};
 
+	if (r->peer_gone)
+		return -ENOTCONN;
+	if (r->key.far)
+		return far_send(r->key.far, type, r->id, body, n, tail, m);
 	if (!r->peer)
 		return -ENOTCONN;
 	if (n)
@@ -93,15 +99,17 @@ static void lose_maker(struct remote *r)
 	r->locked = 0;
 }
 
-/* its peer must have been told, and knows nothing of it any more; its end goes on without */
-static void drop(struct remote *r)
+void remote_drop(struct remote *r)
 {
 	struct server *srv = r->srv;
 
+	if (r->key.far) {
+		HASH_DELETE(hh, srv->san.by_far, r);
+		far_release(r->key.far);
+	}
 	if (r->peer) {
-		r->peer->peer_took = atomic_load(&r->mem.rs->decide) == WSD_DECIDE_TAKEN;
-		r->peer->peer_gone = true;
 		r->peer->peer = NULL;
+		remote_peer_gone(r->peer);
 	} else if (r->state == REMOTE_LIVE) {
 		srv->san.n_sessions--;
 	}
@@ -120,12 +128,11 @@ static void drop(struct remote *r)
 	server_maybe_done(srv);
 }
 
-/* before GO: this end's client hears why, the end stays as a record */
-static void refuse(struct remote *r, uint32_t reason)
+void remote_refuse(struct remote *r, uint32_t reason)
 {
 	struct end *e = r->end;
 
-	drop(r);
+	remote_drop(r);
 	end_refuse(e, reason);
 }
 
@@ -134,7 +141,7 @@ static void fail(struct remote *r, uint32_t reason)
 {
 	log_debug("remote session %016llx is not to be: reason %u", (unsigned long long)r->id, reason);
 	tell_reason(r, WSD_PEER_WITHDRAW, reason);
-	refuse(r, reason);
+	remote_refuse(r, reason);
 }
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
@@ -152,13 +159,20 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return a ^ a >> 32;
 }
 
-static uint32_t pick_ring0(const struct server *srv, const struct end *e)
+uint32_t remote_ring0(const struct end *e)
 {
-	uint32_t want = e->ring_size ? e->ring_size : san_config(srv)->ring_start, size = WSD_REMOTE_RING0_MIN;
+	uint32_t want = e->ring_size ? e->ring_size : san_config(e->srv)->ring_start, size = WSD_REMOTE_RING0_MIN;
 
 	while (size < want && size < WSD_REMOTE_RING0_MAX)
 		size *= 2;
 	return size;
+}
+
+void remote_sizes(struct memory_params *p)
+{
+	if (p->ring1_max < p->ring0)
+		p->ring1_max = p->ring0;
+	p->fill_max = p->ring1_max < 64u << 10 ? 64u << 10 : p->ring1_max;	/* one FILL fits */
 }
 
 static void set_path(struct remote *r, const struct dev_gid *g)
@@ -194,6 +208,10 @@ static uint32_t make(struct end *e, const struct memory_params *p, const struct 
 
 	if (srv->san.n_remotes >= MAX_REMOTES)
 		return WSD_R_LIMIT;
+	if (!srv->san.fill)
+		srv->san.fill = malloc(sizeof(*srv->san.fill));
+	if (!srv->san.fill)
+		return WSD_R_NOMEM;
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return WSD_R_NOMEM;
@@ -259,10 +277,6 @@ uint32_t remote_pair(struct end *e0, struct end *e1)
 	if (e0->ns->dev != srv->netns.own_dev || e0->ns->ino != srv->netns.own_ino)
 		return WSD_R_NO_RDMA;
 	san_watch(srv);
-	if (!srv->san.fill)
-		srv->san.fill = malloc(sizeof(*srv->san.fill));
-	if (!srv->san.fill)
-		return WSD_R_NOMEM;
 	for (i = 0; i < 2; i++) {
 		g[i] = dev_find(&srv->san.devs, &e[i]->local, true);
 		if (!g[i])
@@ -275,23 +289,19 @@ uint32_t remote_pair(struct end *e0, struct end *e1)
 	p.session_id = srv->next_session_id++;
 	if (!p.session_id)
 		p.session_id = srv->next_session_id++;
-	p.ring0 = pick_ring0(srv, e0);
-	if (pick_ring0(srv, e1) > p.ring0)
-		p.ring0 = pick_ring0(srv, e1);
-	if (p.ring1_max < p.ring0)
-		p.ring1_max = p.ring0;
+	p.ring0 = remote_ring0(e0);
+	if (remote_ring0(e1) > p.ring0)
+		p.ring0 = remote_ring0(e1);
 	if (p.ring1_max > WSD_REMOTE_RING1_MAX)
 		p.ring1_max = WSD_REMOTE_RING1_MAX;
-	p.fill_max = p.ring1_max;
-	if (p.fill_max < 64u << 10)
-		p.fill_max = 64u << 10;
+	remote_sizes(&p);
 
 	for (i = 0; i < 2; i++) {
 		p.side = i;
 		reason = make(e[i], &p, g[i], &r[i]);
 		if (reason) {
 			if (i)
-				drop(r[0]);
+				remote_drop(r[0]);
 			return reason;
 		}
 	}
@@ -306,6 +316,42 @@ uint32_t remote_pair(struct end *e0, struct end *e1)
 	return 0;
 }
 
+/* was Start taken? Void from now on, if not. A value that cannot be is as good as taken: the client has broken its own stream */
+static void say_decided(struct remote *r)
+{
+	uint32_t was = WSD_DECIDE_UNSET;
+
+	if (atomic_compare_exchange_strong(&r->mem.rs->decide, &was, WSD_DECIDE_VOID))
+		was = WSD_DECIDE_VOID;
+	tell_reason(r, WSD_PEER_DECIDED, was == WSD_DECIDE_VOID ? WSD_PEER_VOID : WSD_PEER_TAKEN);
+}
+
+uint32_t remote_begin(struct end *e, struct far *far, const struct memory_params *p, const struct dev_gid *g, uint64_t peer_identity,
+		      uint8_t mtu)
+{
+	struct remote *r;
+	uint32_t reason = make(e, p, g, &r);
+
+	if (reason)
+		return reason;
+	r->key.far = far;
+	r->key.id = p->session_id;
+	HASH_ADD(hh, e->srv->san.by_far, key, sizeof(r->key), r);
+	if (!r->hh.tbl) {
+		r->key.far = NULL;
+		remote_drop(r);
+		return WSD_R_NOMEM;
+	}
+	far_hold(far);
+	if (mtu < r->path.mtu)
+		r->path.mtu = mtu;
+	join_end(r);
+	log_debug("remote session %016llx: pid %d fd %d over %s", (unsigned long long)r->id, e->pid, e->fd, g->device);
+	if (send_setup(r, peer_identity))
+		fail(r, WSD_R_LIMIT);
+	return 0;
+}
+
 void remote_close(struct end *e, uint32_t reason)
 {
 	struct remote *r = e->rdma;
@@ -315,17 +361,25 @@ void remote_close(struct end *e, uint32_t reason)
 	if (r->srv->finishing) {
 		/* the clients go on without a daemon, or return: nothing is known to have ended */
 		r->peer = NULL;
-		drop(r);
+		remote_drop(r);
 		return;
 	}
 	if (r->state == REMOTE_SETUP) {
 		tell_reason(r, WSD_PEER_WITHDRAW, reason ? reason : WSD_R_NOT_TCP);
 	} else {
-		remote_say_ended(r);
+		say_decided(r);
+		if (remote_say_ended(r) == -ENOBUFS) {
+			/* the rest goes when the link has room */
+			lose_maker(r);
+			r->last_reason = reason;
+			r->end->rdma = NULL;
+			r->end = NULL;
+			return;
+		}
 		if (reason)
 			tell_reason(r, WSD_PEER_WITHDRAW, reason);
 	}
-	drop(r);
+	remote_drop(r);
 }
 
 void remote_maker_gone(struct conn *c)
@@ -399,6 +453,17 @@ void remote_ready(struct end *e, const struct wsd_msg_san_plain *m)
 	try_go(r);
 }
 
+void remote_peer_gone(struct remote *r)
+{
+	r->peer_gone = true;
+	if (r->decide_asked && !atomic_load(&r->mem.rs->decided))
+		atomic_store(&r->mem.rs->decided, WSD_DECIDED_NEVER);
+	if (r->end_asked && !atomic_load(&r->mem.rs->end_valid))
+		atomic_store(&r->mem.rs->end_valid, 2);
+	if (r->decide_asked || r->end_asked)
+		remote_wake(r);
+}
+
 static void hear_local(struct remote *r, const struct peer_msg *m)
 {
 	struct wsd_msg_san_blob b = {
@@ -418,10 +483,12 @@ static void hear_withdraw(struct remote *r, uint32_t reason)
 {
 	if (reason == WSD_R_NONE || reason >= _WSD_R_N)
 		reason = WSD_R_RDMA_FAILED;
-	if (r->state == REMOTE_SETUP)
-		refuse(r, reason);
-	else
-		remote_revoke(r, reason, true);
+	if (r->state == REMOTE_SETUP) {
+		remote_refuse(r, reason);
+		return;
+	}
+	remote_revoke(r, reason, true);
+	remote_peer_gone(r);
 }
 
 /* ---- what the other end says ---- */
@@ -437,16 +504,6 @@ static void store_end(struct remote *r, uint64_t posted)
 		how = 2;
 	atomic_store(&rs->end_posted, posted);
 	atomic_store_explicit(&rs->end_valid, how, memory_order_release);
-}
-
-static void hear_decide(struct remote *r)
-{
-	uint32_t was = WSD_DECIDE_UNSET;
-
-	/* a value that cannot be is as good as taken: the client has broken its own stream */
-	if (atomic_compare_exchange_strong(&r->mem.rs->decide, &was, WSD_DECIDE_VOID))
-		was = WSD_DECIDE_VOID;
-	tell_reason(r, WSD_PEER_DECIDED, was == WSD_DECIDE_VOID ? WSD_PEER_VOID : WSD_PEER_TAKEN);
 }
 
 static void hear_fill(struct remote *r, const struct peer_msg *m)
@@ -478,6 +535,8 @@ void remote_hear(struct remote *r, const struct peer_msg *m)
 	}
 	if (r->state != REMOTE_LIVE)
 		return;
+	if (!r->end && m->hdr.type != WSD_PEER_DECIDE)
+		return;
 	switch (m->hdr.type) {
 	case WSD_PEER_ENDED:
 		store_end(r, m->body.ended.posted);
@@ -486,17 +545,26 @@ void remote_hear(struct remote *r, const struct peer_msg *m)
 		hear_fill(r, m);
 		break;
 	case WSD_PEER_DECIDE:
-		hear_decide(r);
+		say_decided(r);
 		return;
 	case WSD_PEER_DECIDED:
+		r->decide_asked = false;
 		atomic_store(&rs->decided, m->body.reason.reason == WSD_PEER_VOID ? WSD_DECIDED_VOID : WSD_DECIDED_TAKEN);
 		break;
 	case WSD_PEER_WANT_RETURN:
 		if (atomic_exchange(&rs->x_return, 1))
 			return;
 		break;
+	case WSD_PEER_ASK_END:
+		if (end_has_finished(r->end)) {
+			r->said_ended = false;	/* what was said may have gone with a link */
+			(void)remote_say_ended(r);
+		}
+		return;
 	case WSD_PEER_HEAD:
-		(void)remote_tell(r, WSD_PEER_HEAD_IS, &(struct wsd_peer_head){ atomic_load(&rs->head) },
+		/* behind RETURN the ring is not read any more: what counts is what the program has (F18) */
+		(void)remote_tell(r, WSD_PEER_HEAD_IS,
+				  &(struct wsd_peer_head){ atomic_load(atomic_load(&rs->ystate) == WSD_Y_DROPPING ? &rs->taken : &rs->head) },
 				  sizeof(struct wsd_peer_head), NULL, 0);
 		return;
 	case WSD_PEER_HEAD_IS:
@@ -521,6 +589,8 @@ void remote_revoke(struct remote *r, uint32_t reason, bool tell)
 		return;
 	}
 	if (!atomic_compare_exchange_strong(&r->mem.rs->revoked, &was, reason) && !tell)
+		return;
+	if (!r->end)
 		return;
 	r->end->reason = reason;
 	if (tell && r->end->conn)

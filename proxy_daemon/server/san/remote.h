@@ -21,6 +21,7 @@
 #include "proxy_daemon/server/san/peer_codec.h"
 #include "proxy_daemon/server/san/san.h"
 #include "proxy_daemon/server/server.h"
+#include <uthash.h>
 
 #define REMOTE_SETUP_US		10000000u	/* from SETUP to GO */
 #define REMOTE_SWEEP_US		250000u
@@ -34,8 +35,13 @@ enum remote_state { REMOTE_SETUP, REMOTE_LIVE };
 struct remote {
 	TAILQ_ENTRY(remote) link;
 	struct server *srv;
-	struct end *end;		/* whose it is */
+	struct end *end;		/* whose it is; NULL: gone, and its last bytes wait for room in the link */
 	struct remote *peer;		/* the other end, when that is ours too; NULL: it has gone */
+	struct remote_key {		/* ... or on another host; key of by_far. far is held */
+		struct far *far;
+		uint64_t id;
+	} key;
+	UT_hash_handle hh;
 	enum remote_state state;
 	uint64_t id;			/* one for both ends; also the clients' session_id */
 	uint32_t epoch;
@@ -50,7 +56,12 @@ struct remote {
 	struct conn *maker;		/* NULL: gone */
 
 	bool got_local, told_remote, ready, peer_ready;
-	bool peer_gone, peer_took;	/* the last word of its end: was Start taken? */
+	bool peer_gone;			/* it has said its last word */
+	bool decide_asked, end_asked, want_asked;	/* to be asked again over a new link */
+	bool listed;			/* in the peer's STATE */
+	uint32_t last_reason;		/* end is NULL: of the WITHDRAW that is due */
+	uint64_t down_us;		/* since when there is no link; 0: there is */
+	uint64_t fill_due;		/* so far, when the link has room again; 0: nothing is */
 	bool said_ended;
 	sd_event_source *deadline;
 
@@ -58,6 +69,7 @@ struct remote {
 	uint64_t fill_sent;		/* ring bytes below have gone as FILL */
 	uint64_t drained;		/* completed, says the client */
 	uint64_t seen_posted, seen_cursor, seen_us, asked_posted;
+	uint32_t seen_xstate;
 	/* what we receive */
 	uint64_t fill_from, filled;
 	uint32_t fill_pages;		/* bytes of the fill ring that are charged */
@@ -72,6 +84,12 @@ struct remote_look {
 
 /* Both ends are here and have been proven to be one stream: side 0, side 1. 0, or the reason why neither has a session */
 uint32_t remote_pair(struct end *e0, struct end *e1);
+
+/* its other end is on another host and has been found; the client is told. 0 or the reason why not, then nothing has changed */
+uint32_t remote_begin(struct end *e, struct far *far, const struct memory_params *p, const struct dev_gid *g, uint64_t peer_identity,
+		      uint8_t mtu);
+uint32_t remote_ring0(const struct end *e);		/* what it wanted, as a size */
+void remote_sizes(struct memory_params *p);		/* the other sizes, by ring0 and ring1_max */
 
 /* requests of the end's client; what is about another session, or comes too late, is passed over */
 void remote_local(struct end *e, const struct wsd_msg_san_blob *m);
@@ -92,6 +110,15 @@ void remote_revoke_all(struct server *srv, uint32_t reason);
 void remote_devices_changed(struct server *srv);
 void remote_look(const struct remote *r, struct remote_look *ret);
 
+/* --- far_sessions.c: links --- */
+struct remote *remote_by_id(struct far *far, uint64_t id);	/* NULL: none */
+void remote_far_up(struct far *far, bool again);
+void remote_far_down(struct far *far);
+void remote_far_room(struct far *far);
+void remote_state_came(struct far *far, const struct peer_msg *m);
+/* the link is gone for too long */
+void remote_far_late(struct remote *r, uint64_t now);
+
 /* --- between remote.c, ask.c and fill.c --- */
 
 /* to the other end. 0, or -errno: it did not go */
@@ -105,7 +132,13 @@ int fill_send(struct remote *r, uint64_t to);
 int fill_take(struct remote *r, const struct peer_msg *m);
 /* the cursor that we know of what r sends, at most posted */
 uint64_t fill_cursor(const struct remote *r, uint64_t posted);
-/* ask.c: ENDED, once */
-void remote_say_ended(struct remote *r);
+/* ask.c: ENDED, once. 0; -ENOBUFS: not all of the bytes before it went, nothing was said */
+int remote_say_ended(struct remote *r);
+/* before GO: this end's client hears why, and it is gone */
+void remote_refuse(struct remote *r, uint32_t reason);
+/* its peer must have been told, and knows nothing of it any more; its end goes on without */
+void remote_drop(struct remote *r);
+/* the other end will say nothing more: who waits for it is answered */
+void remote_peer_gone(struct remote *r);
 
 #endif

@@ -26,6 +26,7 @@
 #define MAX_REMOTES	8192u		/* ends with remote sessions; each is two pages mapped and a descriptor */
 
 struct server;
+struct distant;
 struct remote;
 struct lockee;
 struct fill_buffer;
@@ -38,6 +39,9 @@ struct san {
 	uint32_t gen;				/* as in the notify pages */
 	TAILQ_HEAD(, remote) remotes;
 	unsigned n_remotes;
+	struct remote *by_far;			/* uthash: those whose other end is on another host */
+	TAILQ_HEAD(, distant) distants;
+	unsigned n_distants;
 	unsigned n_sessions;			/* live ones, by their first end here */
 	uint64_t n_sessions_total;
 	struct lockee *lockees;			/* uthash by pid */

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_distant.c - RDMA sessions between two hosts: two network namespaces with a daemon in each, and a real link between them
+ *
+ * Clients are fakes, as in test_remote.c. One process has the clients of both hosts: it is in the namespace of the host whose
+ * socket it offers while it does so. Needs root and veth; skipped without.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/proxy/fake_remote.h"
+
+static struct host {
+	int ns;
+	struct daemon d;
+	char sys[64];
+} host[2];
+static pid_t keeper;
+static bool usable;
+
+static bool run(const char *what)
+{
+	char cmd[320];
+
+	snprintf(cmd, sizeof(cmd), "(%s) >/dev/null 2>&1", what);
+	return system(cmd) == 0;
+}
+
+static void enter(unsigned i)
+{
+	cr_assert_eq(setns(host[i].ns, CLONE_NEWNET), 0);
+}
+
+/* a second namespace, kept by a child, joined to ours */
+static bool make_net(void)
+{
+	char path[64], cmd[256], c;
+	int p[2];
+
+	if (unshare(CLONE_NEWNET) < 0 || pipe(p) < 0)
+		return false;
+	host[0].ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	keeper = fork();
+	if (!keeper) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		c = unshare(CLONE_NEWNET) == 0;
+		(void)!write(p[1], &c, 1);
+		for (;;)
+			pause();
+	}
+	if (read(p[0], &c, 1) != 1 || !c)
+		return false;
+	close(p[0]);
+	close(p[1]);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", keeper);
+	host[1].ns = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(cmd, sizeof(cmd), "ip link set lo up && ip link add wsd0 type veth peer name wsd1 && ip link set wsd1 netns %d && "
+		 "ip addr add 10.99.0.1/24 dev wsd0 && ip link set wsd0 up", keeper);
+	if (!run(cmd))
+		return false;
+	enter(1);
+	return run("ip link set lo up && ip addr add 10.99.0.2/24 dev wsd1 && ip link set wsd1 up");
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+}
+
+static void start_host(unsigned i, const char *key)
+{
+	struct host *h = &host[i];
+	char conf[80], text[256], gid[48];
+
+	strcpy(h->sys, "/tmp/wsd-proxy-sysfs-XXXXXX");
+	cr_assert_not_null(mkdtemp(h->sys));
+	snprintf(gid, sizeof(gid), "0000:0000:0000:0000:0000:ffff:0a63:000%u\n", i + 1);
+	fake_device(h->sys, gid);
+	snprintf(conf, sizeof(conf), "%s/key", h->sys);
+	write_file(conf, key);
+	snprintf(text, sizeof(text), "[san]\nsubnets = 10.99.0.0/24\nkey-file = %s/key\n", h->sys);
+	snprintf(conf, sizeof(conf), "%s/conf", h->sys);
+	write_file(conf, text);
+	setenv("WSD_TEST_SYSFS", h->sys, 1);
+	enter(i);
+	daemon_start(&h->d, (const char *[]){ "--system", "--config", conf, NULL });
+}
+
+#define KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n"
+
+static void start(void)
+{
+	usable = make_net();
+	if (!usable)
+		return;
+	start_host(0, KEY);
+	start_host(1, KEY);
+}
+
+static void stop(void)
+{
+	char cmd[96];
+	unsigned i;
+
+	for (i = 0; i < 2 && usable; i++) {
+		if (host[i].d.pid)
+			daemon_stop(&host[i].d);
+		snprintf(cmd, sizeof(cmd), "rm -rf %s", host[i].sys);
+		run(cmd);
+	}
+	if (keeper > 0) {
+		kill(keeper, SIGKILL);
+		waitpid(keeper, NULL, 0);
+	}
+}
+
+TestSuite(distant, .init = start, .fini = stop, .timeout = 120);
+
+#define NEED_NET() do { if (!usable) cr_skip_test("no network namespaces with veth"); } while (0)
+
+/* end[0] on host 0 connected to end[1] on host 1 */
+static struct pair connection(void)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(4711) };
+	struct pair p;
+	int l, one = 1;
+
+	enter(1);
+	inet_pton(AF_INET, "10.99.0.2", &sin.sin_addr);
+	l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	cr_assert_eq(bind(l, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	cr_assert_eq(listen(l, 1), 0);
+	enter(0);
+	p.end[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(connect(p.end[0], (struct sockaddr *)&sin, sizeof(sin)), 0);
+	p.end[1] = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+	cr_assert_geq(p.end[1], 0);
+	close(l);
+	return p;
+}
+
+/* digests of the same first 64 bytes each way; twist: of another stream */
+static struct proxy_san_offer proof(unsigned i, unsigned twist)
+{
+	struct proxy_san_offer x = { .n_tx = 2, .n_rx = 2 };
+	unsigned k;
+
+	for (k = 0; k < 2; k++) {
+		x.tx[k].h[0] = 1000 + 10 * i + k;
+		x.rx[k].h[0] = 1000 + 10 * (1 - i) + k + twist;
+	}
+	return x;
+}
+
+static void offer_at(unsigned i, struct fake *f, const struct pair *p, const struct proxy_san_offer *x)
+{
+	if (!f->pc) {
+		f->pc = proxy_client_new();
+		proxy_client_set_places(f->pc, host[i].d.path, NULL);
+	}
+	enter(i);
+	offer_proven(f, p->end[i], i == 0 ? WSD_ROLE_CONNECT : WSD_ROLE_ACCEPT, x);
+	cr_assert(UNTIL(status_ends(&host[i].d) >= 1));	/* while we are there */
+}
+
+static struct proxy_msg answer(struct fake *f)
+{
+	struct proxy_msg m;
+
+	do
+		m = message(f->pc);
+	while (m.type == PROXY_MSG_SAN_LOOK);
+	return m;
+}
+
+static void live_two(struct fake f[2], struct pair *p, bool accept_first)
+{
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+
+	*p = connection();
+	offer_at(accept_first, &f[accept_first], p, &x[accept_first]);
+	offer_at(!accept_first, &f[!accept_first], p, &x[!accept_first]);
+	take_setup(&f[0]);
+	take_setup(&f[1]);
+	join_both(f);
+}
+
+Test(distant, two_hosts_accepting_end_first)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	NEED_NET();
+	live_two(f, &p, true);
+	cr_expect_eq(f[0].rs->nonce, f[1].rs->nonce);
+	cr_expect_eq(f[0].id, f[1].id);
+	cr_expect_eq(f[0].rs->side, 0);
+	cr_expect_eq(f[1].rs->side, 1);
+	cr_expect_eq(f[0].setup.setup.path.gid[15], 1);
+	cr_expect_eq(f[1].setup.setup.path.gid[15], 2);
+	done(f, &p);
+	cr_expect(UNTIL(status_ends(&host[0].d) == 0 && status_ends(&host[1].d) == 0));
+}
+
+Test(distant, two_hosts_connecting_end_first)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	NEED_NET();
+	live_two(f, &p, false);
+	done(f, &p);
+}
+
+/* every question and its answer over the link */
+Test(distant, words_over_the_link)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	NEED_NET();
+	live_two(f, &p, true);
+	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+	cr_assert(UNTIL(atomic_load(&f[0].rs->decided) == WSD_DECIDED_VOID));
+	cr_expect_eq(atomic_load(&f[1].rs->decide), WSD_DECIDE_VOID);
+	ask(&f[0], WSD_SAN_WANT_RETURN, 0, 0);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->x_return) == 1));
+	add_seam(&f[1], 0, 5);
+	post(&f[1], 8000);
+	ask(&f[1], WSD_SAN_FILL, 0, 8000);
+	cr_assert(UNTIL(atomic_load(&f[0].rs->filled) == 8000));
+	check_filled(&f[0], 0, 8000);
+	cr_expect_eq(f[0].rs->fill_seam[1].check, f[1].rs->seam[1].check);
+	shutdown(p.end[1], SHUT_WR);
+	ask(&f[0], WSD_SAN_END, 0, 0);
+	cr_assert(UNTIL(atomic_load(&f[0].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[0].rs->end_posted), 8000);
+	done(f, &p);
+}
+
+Test(distant, close_leaves_the_tail)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	NEED_NET();
+	live_two(f, &p, true);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 777);
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_NONE, 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 777);
+	check_filled(&f[1], 0, 777);
+	done(f, &p);
+}
+
+Test(distant, another_stream_is_refused)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 1) };
+
+	NEED_NET();
+	p = connection();
+	offer_at(1, &f[1], &p, &x[1]);
+	offer_at(0, &f[0], &p, &x[0]);
+	cr_expect_eq(answer(&f[0]).reason, WSD_R_PROOF);
+	cr_expect_eq(answer(&f[1]).reason, WSD_R_PROOF);
+	done(f, &p);
+}
+
+Test(distant, too_little_is_known)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+
+	NEED_NET();
+	x[0].n_tx = 1;
+	x[0].n_rx = 0;
+	p = connection();
+	offer_at(1, &f[1], &p, &x[1]);
+	offer_at(0, &f[0], &p, &x[0]);
+	cr_expect_eq(answer(&f[0]).reason, WSD_R_NOT_YET);
+	done(f, &p);
+}
+
+Test(distant, a_client_that_cannot_tells_the_other_host)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+
+	NEED_NET();
+	p = connection();
+	offer_at(1, &f[1], &p, &x[1]);
+	offer_at(0, &f[0], &p, &x[0]);
+	take_setup(&f[0]);
+	take_setup(&f[1]);
+	proxy_client_withdraw(f[1].pc, f[1].cookie, WSD_R_MEMLOCK, 0);
+	cr_expect_eq(answer(&f[0]).reason, WSD_R_MEMLOCK);
+	done(f, &p);
+}
+
+/* the other daemon is killed: its sessions are over at once when it comes back, and after ten seconds when it does not */
+Test(distant, the_other_daemon_dies)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_msg m;
+
+	NEED_NET();
+	live_two(f, &p, true);
+	daemon_signal(&host[1].d, SIGKILL);
+	(void)daemon_wait(&host[1].d);
+	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+	enter(1);
+	{
+		char conf[80];
+
+		snprintf(conf, sizeof(conf), "%s/conf", host[1].sys);
+		setenv("WSD_TEST_SYSFS", host[1].sys, 1);
+		daemon_start(&host[1].d, (const char *[]){ "--system", "--config", conf, NULL });
+	}
+	cr_assert(UNTIL(atomic_load(&f[0].rs->revoked) != 0), "not revoked");
+	m = answer(&f[0]);
+	cr_expect_eq(m.type, PROXY_MSG_REVOKED);
+	cr_assert(UNTIL(atomic_load(&f[0].rs->decided) == WSD_DECIDED_NEVER));
+	done(f, &p);
+}
