@@ -68,7 +68,7 @@ enum wsd_y {
 	WSD_Y_PLAIN = 0,
 	WSD_Y_GRANTED,		/* Start may appear at any time (A1) */
 	WSD_Y_FRAMED,
-	WSD_Y_DROPPING,		/* RETURN was read: plain bytes up to drop_end were had from the ring */
+	WSD_Y_DROPPING,		/* RETURN was read: plain bytes repeat the ring, up to ret_end */
 	WSD_Y_DONE,		/* plain for good in this session */
 };
 
@@ -128,8 +128,8 @@ struct wsd_remote {
 	_Atomic uint64_t in_C;			/* C of its first byte; ~0: applied */
 	uint64_t in_off;
 	uint32_t in_len, in_kind;
-	/* A4: plain bytes begin at back_C and repeat the ring from ret_from; below drop_end they were had; the backlog ends at ret_end */
-	uint64_t back_C, ret_from, ret_end, drop_end;
+	/* A4: plain bytes begin at back_C and repeat the ring from ret_from on; the backlog ends at ret_end */
+	uint64_t back_C, ret_from, ret_end;
 	_Atomic uint64_t told_cursor;
 	_Atomic uint32_t rx_ring;		/* which ring holds the bytes behind taken */
 	_Atomic uint32_t rx1_size;

@@ -230,32 +230,40 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 	return k - WSD_FRAME_SIZE;
 }
 
-/* a backlog whose rest TCP does not bring: the fill ring may have it. As header() */
-static ssize_t backlog_fin(struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
+/* the backlog from the fill ring: TCP has not brought it (so far). Bytes, or 0 */
+static ssize_t take_fill(struct road *r, const struct vec *v, int flags)
+{
+	struct wsd_remote *rs = r->rs;
+	uint64_t taken = atomic_load(&rs->taken), filled = atomic_load_explicit(&rs->filled, memory_order_acquire), k, at;
+
+	if (filled > rs->ret_end)
+		filled = rs->ret_end;
+	if (filled <= taken || taken < atomic_load(&rs->fill_from))
+		return 0;
+	at = taken & (r->fill_max - 1);
+	k = r->fill_max - at;
+	if (k > filled - taken)
+		k = filled - taken;
+	if (k > v->len)
+		k = v->len;
+	if (!(flags & MSG_TRUNC) && !ring_drain(r->fill + at, UINT32_MAX, 0, v, (size_t)k))
+		return -EFAULT;
+	if (!(flags & MSG_PEEK))
+		atomic_store_explicit(&rs->taken, taken + k, memory_order_release);
+	return (ssize_t)k;
+}
+
+/* the kernel said x (0: end of stream, -errno) where a backlog was to come or to be dropped. As header() */
+static ssize_t backlog_without(struct conn *c, int fd, const struct vec *v, int flags, ssize_t x, struct need *n)
 {
 	struct road *r = road_of(c);
-	struct wsd_remote *rs = r->rs;
-	uint64_t taken = atomic_load(&rs->taken), filled = atomic_load_explicit(&rs->filled, memory_order_acquire), k;
-	const uint8_t *p;
+	ssize_t k = take_fill(r, v, flags);
 	int e;
 
-	if (taken >= rs->ret_end)
+	if (k || x)
+		return k ? k : x;
+	if (atomic_load(&r->rs->taken) >= r->rs->ret_end)
 		return -ENODATA;
-	if (filled > taken) {
-		if (filled > rs->ret_end)
-			filled = rs->ret_end;
-		p = r->fill + (taken & (r->fill_max - 1));
-		k = r->fill_max - (taken & (r->fill_max - 1));
-		if (k > filled - taken)
-			k = filled - taken;
-		if (k > v->len)
-			k = v->len;
-		if (!(flags & MSG_TRUNC) && !ring_drain(p, UINT32_MAX, 0, v, (size_t)k))
-			return -EFAULT;
-		if (!(flags & MSG_PEEK))
-			atomic_store_explicit(&rs->taken, taken + k, memory_order_release);
-		return (ssize_t)k;
-	}
 	e = at_fin(c, fd, n);
 	return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
 }
@@ -286,11 +294,11 @@ static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, st
 		x = take_vec(c, fd, v, k, flags);
 		if (x > 0 && !(flags & MSG_PEEK))	/* so that the cursor is the program's */
 			(void)road_next(r, atomic_load(&c->s->C), &k);
-		return x == 0 ? backlog_fin(c, fd, v, flags, n) : x;
+		return x > 0 ? x : backlog_without(c, fd, v, flags, x, n);
 	case STEP_DROP:
 		none.iov_len = k < (1u << 20) ? k : 1u << 20;
 		x = take(c, fd, &none, 1, MSG_TRUNC);
-		return x > 0 ? 0 : x == 0 ? backlog_fin(c, fd, v, flags, n) : x;
+		return x > 0 ? 0 : backlog_without(c, fd, v, flags, x, n);
 	case STEP_BROKEN:
 		break;
 	}

@@ -128,28 +128,29 @@ static uint32_t rx_size(const struct road *r)
 	return atomic_load_explicit(&r->rs->rx_ring, memory_order_relaxed) && n ? n : r->ring0;
 }
 
-/* a return was read: plain bytes that were had, then those that the ring should have had, then plain for good */
+/*
+ * A return was read: a TCP byte at C stands for the ring offset pos. What is below taken was had; the rest is the stream's, and may come from
+ * the fill ring as well, whichever is first (F18); behind ret_end all is plain.
+ */
 static enum step next_dropping(struct road *r, uint64_t C, uint64_t *ret_n)
 {
 	struct wsd_remote *rs = r->rs;
-	uint64_t end = rs->back_C + (rs->ret_end - rs->ret_from), taken;
+	uint64_t pos = rs->ret_from + (C - rs->back_C), taken = atomic_load_explicit(&rs->taken, memory_order_relaxed);
 
-	if (C < rs->drop_end) {
-		*ret_n = rs->drop_end - C;
+	if (pos >= rs->ret_end) {
+		atomic_store_explicit(&rs->taken, rs->ret_end, memory_order_release);
+		atomic_store(&rs->ystate, WSD_Y_DONE);
+		*ret_n = UINT64_MAX;
+		return STEP_PLAIN;
+	}
+	if (pos < taken) {
+		*ret_n = taken - pos;
 		return STEP_DROP;
 	}
-	/* what was taken of the backlog, from TCP (C says how much) or from the fill ring (taken does) */
-	taken = rs->ret_from + (C - rs->back_C);
-	if (C < end && taken > atomic_load_explicit(&rs->taken, memory_order_relaxed))
-		atomic_store_explicit(&rs->taken, taken, memory_order_release);
-	if (C < end) {
-		*ret_n = end - C;
-		return STEP_BACKLOG;
-	}
-	atomic_store_explicit(&rs->taken, rs->ret_end, memory_order_release);
-	atomic_store(&rs->ystate, WSD_Y_DONE);
-	*ret_n = UINT64_MAX;
-	return STEP_PLAIN;
+	if (pos > taken)	/* they were taken with the byte before */
+		atomic_store_explicit(&rs->taken, pos, memory_order_release);
+	*ret_n = rs->ret_end - pos;
+	return STEP_BACKLOG;
 }
 
 enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n)
@@ -171,8 +172,10 @@ enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n)
 	/* what has arrived first, the seams after it: they were written before it (F17) */
 	head = atomic_load_explicit(&rs->head, memory_order_acquire);
 	filled = atomic_load_explicit(&rs->filled, memory_order_acquire);
-	h = head > filled ? head : filled;
 	taken = atomic_load_explicit(&rs->taken, memory_order_relaxed);
+	if (atomic_load_explicit(&rs->fill_from, memory_order_relaxed) > taken)
+		filled = 0;	/* a gap before it: no bytes of ours */
+	h = head > filled ? head : filled;
 	for (;;) {
 		stop = h;
 		if (!seam_get(r, rs->seam_next + 1, &s)) {
@@ -245,7 +248,6 @@ void road_header_taken(struct road *r)
 		rs->back_C = at;
 		rs->ret_from = rs->in_off;
 		rs->ret_end = rs->in_off + rs->in_len;
-		rs->drop_end = at + (atomic_load_explicit(&rs->taken, memory_order_relaxed) - rs->in_off);
 		atomic_store(&rs->ystate, WSD_Y_DROPPING);
 		break;
 	case WSD_FRAME_END:
