@@ -90,7 +90,7 @@ static void credit(struct road *r, uint32_t flags)
 	if (!road_mine(r) || road_error(r))
 		return;
 	sig_hold();
-	if (r->p.hold(r->p.conn, 2) != 0) {
+	if (r->p.hold(r->p.conn, flags & WSD_CREDIT_RETURN ? 2 : 1 | WSD_HOLD_WORDS) != 0) {
 		sig_release();
 		return;
 	}

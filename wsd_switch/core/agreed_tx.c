@@ -188,7 +188,7 @@ static void start(struct conn *c, int fd)
 		agreed_ask(c, WSD_SAN_BROKEN, WSD_R_OFFSETS, 0);
 		return;
 	}
-	if (k == 0 || r->p.hold(r->p.conn, 3) != 0)
+	if (k == 0 || r->p.hold(r->p.conn, 3 | WSD_HOLD_WORDS) != 0)
 		goto not_now;
 	w[0] = atomic_load(&c->s->H);
 	w[1] = r->epoch;
