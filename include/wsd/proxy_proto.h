@@ -337,8 +337,14 @@ struct wsd_msg_status_conn {
 	char comm[16];
 };
 
-/* PEERS is a struct wsd_msg_plain */
-#define WSD_PEERS_RETRY		1u	/* flags: forget who did not answer; root or the daemon's user only */
+struct wsd_msg_peers {
+	struct wsd_msg_hdr hdr;
+	uint32_t flags;			/* WSD_PEERS_*: root or the daemon's user only; else 0 */
+	uint32_t reserved;
+	struct wsd_addr local, remote;	/* TRY: from which of our addresses to which; ports do not count. Else 0 */
+};
+#define WSD_PEERS_RETRY		1u	/* forget who did not answer */
+#define WSD_PEERS_TRY		2u	/* begin a link, as a connection between these addresses would, whatever came of it before */
 
 struct wsd_msg_status_peer {
 	struct wsd_msg_hdr hdr;
@@ -354,6 +360,7 @@ struct wsd_msg_status_peer {
 };
 enum wsd_peer_link { WSD_PEER_LINK_NONE, WSD_PEER_LINK_CONNECTING, WSD_PEER_LINK_UP };
 
+static_assert(sizeof(struct wsd_msg_peers) == 72, "ABI");
 static_assert(sizeof(struct wsd_msg_status_peer) == 232, "ABI");
 static_assert(sizeof(struct wsd_msg_hdr) == 16, "ABI");
 static_assert(sizeof(struct wsd_addr) == 24, "ABI");

@@ -267,10 +267,7 @@ static void handle(struct conn *c, const union request *rq)
 		take_unload(c, &rq->plain);
 		return;
 	case WSD_MSG_PEERS:
-		if ((rq->plain.flags & WSD_PEERS_RETRY) && c->uid != 0 && c->uid != c->srv->uid)
-			conn_error(c, WSD_R_NOT_OWNER, "PEERS with RETRY by another user");
-		else
-			peer_status(c, rq->plain.flags & WSD_PEERS_RETRY);
+		peer_status(c, &rq->peers);
 		return;
 	}
 	if (!c->hello) {

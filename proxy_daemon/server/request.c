@@ -12,7 +12,7 @@ static const size_t request_size[] = {
 	[WSD_MSG_STATUS] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_UNLOAD] = sizeof(struct wsd_msg_plain),
 	[WSD_MSG_REATTACH] = sizeof(struct wsd_msg_reattach),
-	[WSD_MSG_PEERS] = sizeof(struct wsd_msg_plain),
+	[WSD_MSG_PEERS] = sizeof(struct wsd_msg_peers),
 	[WSD_MSG_SIDE] = sizeof(struct wsd_msg_side),
 	[WSD_MSG_OFFER_SAN] = sizeof(struct wsd_msg_offer_san),
 	[WSD_MSG_SAN_LOCAL] = sizeof(struct wsd_msg_san_blob),
@@ -60,6 +60,16 @@ static const char *reattach_fault(const struct wsd_msg_reattach *m)
 	if (m->local.family != m->remote.family)
 		return "REATTACH with two address families";
 	return side_fault(&m->claim);
+}
+
+static const char *peers_fault(const struct wsd_msg_peers *m)
+{
+	if (m->flags & ~(WSD_PEERS_RETRY | WSD_PEERS_TRY) || m->reserved)
+		return "PEERS with unknown flags";
+	if ((m->flags & WSD_PEERS_TRY) && ((m->local.family != AF_INET && m->local.family != AF_INET6) ||
+					   m->local.family != m->remote.family))
+		return "PEERS to try, of no one address family";
+	return NULL;
 }
 
 int request_parse(union request *ret, const void *buf, size_t len, const char **ret_what)
@@ -127,8 +137,7 @@ int request_parse(union request *ret, const void *buf, size_t len, const char **
 			what = "STATUS with flags";
 		break;
 	case WSD_MSG_PEERS:
-		if (ret->plain.flags > WSD_PEERS_RETRY || ret->plain.reserved)
-			what = "PEERS with unknown flags";
+		what = peers_fault(&ret->peers);
 		break;
 	case WSD_MSG_UNLOAD:
 		if (ret->plain.flags > WSD_UNLOAD_REVOKE || ret->plain.reserved)

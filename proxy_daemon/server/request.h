@@ -23,6 +23,7 @@ union request {
 	struct wsd_msg_offer_san offer_san;
 	struct wsd_msg_san_blob blob;
 	struct wsd_msg_san_plain san;
+	struct wsd_msg_peers peers;
 };
 
 /**

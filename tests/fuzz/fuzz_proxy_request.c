@@ -64,6 +64,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case WSD_MSG_UNLOAD:
 		MUST(rq.plain.flags <= WSD_UNLOAD_REVOKE);
 		break;
+	case WSD_MSG_PEERS:
+		MUST(rq.peers.flags <= (WSD_PEERS_RETRY | WSD_PEERS_TRY));
+		MUST(!(rq.peers.flags & WSD_PEERS_TRY) || rq.peers.local.family == rq.peers.remote.family);
+		break;
 	case WSD_MSG_HELLO:
 	case WSD_MSG_ATTACHED:
 	case WSD_MSG_STATUS:

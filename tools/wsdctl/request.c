@@ -15,6 +15,12 @@ int request_open(int *ret_fd, char path[static ENDPOINT_PATH_MAX], const char *w
 		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = type, .cookie = 1 },
 		.flags = flags,
 	};
+
+	return request_send(ret_fd, path, wanted, &m, sizeof(m));
+}
+
+int request_send(int *ret_fd, char path[static ENDPOINT_PATH_MAX], const char *wanted, const void *m, size_t len)
+{
 	_cleanup_close_ int fd = -1;
 	int r;
 
@@ -24,7 +30,7 @@ int request_open(int *ret_fd, char path[static ENDPOINT_PATH_MAX], const char *w
 	r = endpoint_connect(&fd, path, NULL);
 	if (r)
 		return r;
-	if (send(fd, &m, sizeof(m), MSG_NOSIGNAL) != sizeof(m))
+	if (send(fd, m, len, MSG_NOSIGNAL) != (ssize_t)len)
 		return errno == EPIPE ? -ECONNRESET : -errno;
 	*ret_fd = fd;
 	fd = -1;

@@ -67,7 +67,8 @@ union message {
 };
 
 /**
- * request_open() - connect to the daemon and send a STATUS, PEERS or UNLOAD
+ * request_open() - connect to the daemon and send a STATUS or UNLOAD
+ * request_send() - the same with any request
  * @ret_fd:	connection; written only when 0 is returned
  * @path:	filled with the socket's path as by endpoint_find()
  * @wanted:	path the user named, or NULL
@@ -75,6 +76,7 @@ union message {
  * Return: 0, ENDPOINT_E_*, or -errno (-ECONNRESET: the daemon hung up at once).
  */
 int request_open(int *ret_fd, char path[static ENDPOINT_PATH_MAX], const char *wanted, uint16_t type, uint32_t flags);
+int request_send(int *ret_fd, char path[static ENDPOINT_PATH_MAX], const char *wanted, const void *m, size_t len);
 
 /**
  * request_next() - next packet

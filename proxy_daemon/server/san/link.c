@@ -245,6 +245,16 @@ static void far_failed(struct far *f, enum link_why why)
 		far_arm(f, f->retry_us);
 }
 
+static void far_forget(struct far *f)
+{
+	if (f->wire || f->out || f->n_greeting)
+		return;
+	f->n_failed = 0;
+	f->retry_us = 0;
+	if (f->n_held)
+		far_arm(f, now_us(f->all));
+}
+
 /* ---- a wire's life ---- */
 
 static unsigned half_open(const struct links *l, const uint8_t *remote)
@@ -452,8 +462,8 @@ static void came_up(struct wire *w, const struct wsd_peer_hello *h)
 		f->out = NULL;
 	w->state = W_UP;
 	w->version = h->max_version < WSD_PEER_VERSION_MAX ? h->max_version : WSD_PEER_VERSION_MAX;
-	w->used_us = w->ping_us = now_us(l);
-	w->unanswered_us = 0;
+	w->used_us = now_us(l);
+	w->ping_us = w->unanswered_us = 0;	/* the first goes out now: it measures, and shows early whether anybody is there */
 	f->wire = w;
 	if (f->out) {
 		f->out->far = NULL;
@@ -946,6 +956,18 @@ int link_get(struct server *srv, const struct wsd_addr *local, const struct wsd_
 	return -EINPROGRESS;
 }
 
+int link_try(struct server *srv, const struct wsd_addr *local, const struct wsd_addr *remote, struct far **ret_far)
+{
+	uint8_t ip[2][16];
+	struct far *f = NULL;
+
+	if (!pair_of(srv, local, remote, ip))
+		f = far_find(srv->links, ip[0], ip[1]);
+	if (f)
+		far_forget(f);
+	return link_get(srv, local, remote, ret_far);
+}
+
 enum link_why far_why(const struct far *f)
 {
 	return is_up(f) ? LINK_FINE : f->why;
@@ -1103,14 +1125,8 @@ void link_retry(struct server *srv)
 
 	if (!srv->links)
 		return;
-	HASH_ITER(hh, srv->links->fars, f, tmp) {
-		if (f->wire || f->out || f->n_greeting)
-			continue;
-		f->n_failed = 0;
-		f->retry_us = 0;
-		if (f->n_held)
-			far_arm(f, now_us(f->all));
-	}
+	HASH_ITER(hh, srv->links->fars, f, tmp)
+		far_forget(f);
 }
 
 void link_watch(struct server *srv, const struct link_ops *ops)

@@ -101,6 +101,9 @@ void link_retry(struct server *srv);
  */
 int link_get(struct server *srv, const struct wsd_addr *local, const struct wsd_addr *remote, struct far **ret_far);
 
+/* the same, whatever came of it before */
+int link_try(struct server *srv, const struct wsd_addr *local, const struct wsd_addr *remote, struct far **ret_far);
+
 /* why there is no link; NULL: why link_get() gave none at all: LINK_OFF, LINK_NOT_SAN or LINK_LIMIT, which it asks again for */
 enum link_why far_why(const struct far *far);
 enum link_why link_why(struct server *srv, const struct wsd_addr *local, const struct wsd_addr *remote);

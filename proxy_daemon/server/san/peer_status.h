@@ -7,10 +7,10 @@
 #ifndef PROXYD_SAN_PEER_STATUS_H
 #define PROXYD_SAN_PEER_STATUS_H
 
-#include <stdbool.h>
+#include <wsd/proxy_proto.h>
 
 struct conn;
 
-void peer_status(struct conn *c, bool retry);	/* @retry: link_retry() before */
+void peer_status(struct conn *c, const struct wsd_msg_peers *m);
 
 #endif
