@@ -45,6 +45,11 @@ struct road {			/* one per conn and process; never unmapped */
 	uint64_t ask_a[8], ask_b[8];	/* their arguments */
 	uint64_t asked_when, end_when;	/* ticks, of DECIDE and END */
 	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
+	/* growth; grow_failed: not tried again */
+	bool wanted, told_ring1, grow_failed;
+	uint32_t asked_tx1, asked_rx1;	/* sizes that the daemon was asked for */
+	uint64_t ring1_addr;
+	uint32_t ring1_rkey;
 	_Atomic uint32_t granted_sets;	/* this process's sets have been told */
 	_Atomic uint64_t told_in;	/* edge-triggered sets: what was there when input was last reported */
 	_Atomic uint32_t told_out;
@@ -61,6 +66,8 @@ static inline struct road *road_of(const struct conn *c)
 
 /* what p->base says, checked and pointed to. 0 or -EINVAL */
 int road_bind(struct road *r, const WSDPUTROAD *p);
+/* n words and their check at off of the control page; false: not (yet) there */
+bool road_record(const struct road *r, uint32_t off, uint64_t *w, unsigned n);
 bool road_granted(const struct road *r);
 /* takes over a valid record: rs->cursor; *ret_flags: WSD_CREDIT_* or 0. tx_lock */
 void road_credit(struct road *r, uint32_t *ret_flags);
@@ -115,6 +122,10 @@ bool agreed_plain_out(struct conn *c);
 void agreed_end(struct thr *t, struct conn *c, int fd);		/* A7: before shutdown or the last close */
 /* the sending direction becomes plain TCP; at most ms. false: it is not yet */
 bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* ---- agreed_grow.c ---- */
+void agreed_grow_tx(struct conn *c);
+void agreed_grow_rx(struct conn *c);
 
 /* ---- agreed_rx.c ---- */
 ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);

@@ -397,6 +397,9 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		k = granted(c, fd, v, flags);
 		break;
 	case WSD_Y_FRAMED:
+		if (road_mine(r))
+			agreed_grow_rx(c);
+		/* fall through */
 	case WSD_Y_DROPPING:
 		k = framed(c, fd, v, flags, n);
 		break;

@@ -15,8 +15,7 @@ static uint64_t word(const uint64_t *p)
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
 
-/* n words and their check; false: not (yet) there */
-static bool record(const struct road *r, uint32_t off, uint64_t *w, unsigned n)
+bool road_record(const struct road *r, uint32_t off, uint64_t *w, unsigned n)
 {
 	const uint64_t *p = (const uint64_t *)(const void *)((const uint8_t *)r->ctl + off);
 	uint64_t check;
@@ -74,7 +73,7 @@ bool road_granted(const struct road *r)
 {
 	uint64_t w[1];
 
-	return record(r, WSD_CTL_GRANT, w, 1) && w[0] == r->epoch;
+	return road_record(r, WSD_CTL_GRANT, w, 1) && w[0] == r->epoch;
 }
 
 void road_credit(struct road *r, uint32_t *ret_flags)
@@ -83,7 +82,7 @@ void road_credit(struct road *r, uint32_t *ret_flags)
 	uint64_t w[2], have = atomic_load_explicit(&rs->cursor, memory_order_relaxed);
 
 	*ret_flags = 0;
-	if (!record(r, WSD_CTL_CREDIT, w, 2))
+	if (!road_record(r, WSD_CTL_CREDIT, w, 2))
 		return;
 	*ret_flags = (uint32_t)w[1];
 	/* behind what we know: an older one; beyond what was posted: nonsense, and ignored, for it gives the peer nothing but garbage */
@@ -95,7 +94,7 @@ int road_start(const struct road *r, uint64_t *ret_S)
 {
 	uint64_t w[2];
 
-	if (!record(r, WSD_CTL_START, w, 2) || w[1] != r->epoch)
+	if (!road_record(r, WSD_CTL_START, w, 2) || w[1] != r->epoch)
 		return 0;
 	*ret_S = w[0];
 	return 1;
@@ -109,7 +108,7 @@ static bool seam_get(const struct road *r, uint32_t n, struct wsd_seam *ret)
 	const struct wsd_seam *f = &r->rs->fill_seam[n % WSD_REMOTE_SEAMS];
 	uint64_t w[3];
 
-	if (record(r, (uint32_t)WSD_CTL_SEAM(n % WSD_REMOTE_SEAMS), w, 3) && (uint32_t)w[2] == n) {
+	if (road_record(r, (uint32_t)WSD_CTL_SEAM(n % WSD_REMOTE_SEAMS), w, 3) && (uint32_t)w[2] == n) {
 		*ret = (struct wsd_seam){ .ring_off = w[0], .tcp_off = w[1], .n = n, .ring = (uint32_t)(w[2] >> 32) };
 		return true;
 	}
@@ -195,7 +194,7 @@ enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n)
 		atomic_store_explicit(&rs->rx_ring, s.ring, memory_order_relaxed);
 	}
 	if (taken < stop) {
-		if (taken < head && head - taken > rx_size(r))
+		if (taken < head && stop - taken > rx_size(r) && filled < stop)
 			return STEP_BROKEN;
 		*ret_n = stop - taken;
 		return STEP_RING;

@@ -157,14 +157,21 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
 }
 
 /* how many bytes a put of the vec may have; 0: TCP's turn */
-static uint32_t put_size(struct road *r, size_t len)
+static uint32_t put_size(struct conn *c, size_t len)
 {
+	struct road *r = road_of(c);
 	uint32_t size = road_tx_size(r), most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX, flags, n = len < most ? (uint32_t)len : most;
 
 	if (road_room(r) >= n)
 		return n;
 	road_credit(r, &flags);
 	r->p.poll(r->p.conn);
+	if (road_room(r) >= n)
+		return n;
+	agreed_grow_tx(c);
+	size = road_tx_size(r);
+	most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX;
+	n = len < most ? (uint32_t)len : most;
 	return road_room(r) >= n ? n : 0;
 }
 
@@ -345,7 +352,7 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	if (header || payload) {
 		k = push(c, fd, v);
 	} else {
-		n = road_mine(r) && !road_error(r) ? put_size(r, v->len) : 0;
+		n = road_mine(r) && !road_error(r) ? put_size(c, v->len) : 0;
 		if (n)
 			k = put(c, v, n);
 		if (k == 0 && cfg.no_overflow && !road_error(r)) {
@@ -475,10 +482,16 @@ static bool wait_credit(struct thr *t, struct conn *c, size_t len)
 	uint64_t t0 = tsc_now();
 	bool ok = false;
 
+	uint32_t flags, n = road_tx_size(r) / 2;
+
+	if (len < n)
+		n = (uint32_t)len;
 	while (!ok && tsc_now() - t0 < (uint64_t)US(1000)) {
 		sig_hold();
-		ok = put_size(r, len) || road_error(r);
+		r->p.poll(r->p.conn);
 		sig_release();
+		road_credit(r, &flags);
+		ok = road_room(r) >= n || road_error(r);
 		if (!ok && (r->p.caps & WSD_ROAD_SOFT))
 			sched_yield();
 	}
