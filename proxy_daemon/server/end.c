@@ -106,6 +106,7 @@ static void stop_waiting(struct end *e)
 {
 	if (e->state != END_WAITING)
 		return;
+	distant_drop(e, WSD_R_NOT_TCP);
 	HASH_DELETE(hh_waiting, e->srv->ends_waiting, e);
 	e->srv->n_waiting--;
 }

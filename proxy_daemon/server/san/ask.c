@@ -29,14 +29,14 @@ int remote_say_ended(struct remote *r)
 		m.flags = WSD_PEER_ENDED_DRAINED;
 	} else {
 		res = fill_send(r, m.posted);
-		if (res == -ENOBUFS)
+		if (res == -ENOBUFS || res == -ENOTCONN)
 			return res;
 		if (res == -EPROTO)
 			log_client("remote session %016llx: side %u leaves words that cannot be", (unsigned long long)r->id, r->side);
 	}
-	r->said_ended = true;
-	(void)remote_tell(r, WSD_PEER_ENDED, &m, sizeof(m), NULL, 0);
-	return 0;
+	res = remote_tell(r, WSD_PEER_ENDED, &m, sizeof(m), NULL, 0);
+	r->said_ended = !res;
+	return res;
 }
 
 static void ask_decide(struct remote *r)
@@ -164,14 +164,15 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct server *srv = data;
 	uint64_t now = server_now_us(srv);
-	struct remote *r;
+	struct remote *r, *next;
 
-	TAILQ_FOREACH(r, &srv->san.remotes, link) {
-		if (r->state != REMOTE_LIVE || !r->end)
+	for (r = TAILQ_FIRST(&srv->san.remotes); r; r = next) {
+		next = TAILQ_NEXT(r, link);
+		if (r->state != REMOTE_LIVE)
 			continue;
 		if (r->down_us)
 			remote_far_late(r, now);
-		else if (!r->peer_gone)
+		else if (r->end && !r->peer_gone)
 			sweep_one(r, now);
 	}
 	sd_event_source_set_time(source, now + REMOTE_SWEEP_US);

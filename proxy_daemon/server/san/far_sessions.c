@@ -60,6 +60,7 @@ static bool finish(struct remote *r)
 {
 	struct wsd_peer_reason m = { .reason = r->last_reason };
 
+	r->down_us = 0;
 	if (remote_say_ended(r))
 		return false;
 	if (m.reason)
@@ -131,8 +132,6 @@ void remote_far_down(struct far *far)
 			continue;
 		if (r->state == REMOTE_SETUP)
 			remote_refuse(r, WSD_R_NO_PEER);
-		else if (!r->end)
-			remote_drop(r);
 		else if (!r->down_us)
 			r->down_us = now;
 	}
@@ -161,7 +160,7 @@ void remote_far_late(struct remote *r, uint64_t now)
 {
 	if (now - r->down_us < RETURN_US)
 		return;
-	if (!atomic_exchange(&r->mem.rs->x_return, 1))
+	if (r->end && !atomic_exchange(&r->mem.rs->x_return, 1))
 		remote_wake(r);
 	if (now - r->down_us >= NEVER_US)
 		lose(r, WSD_R_NO_PEER);

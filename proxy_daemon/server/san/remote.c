@@ -368,9 +368,11 @@ void remote_close(struct end *e, uint32_t reason)
 		tell_reason(r, WSD_PEER_WITHDRAW, reason ? reason : WSD_R_NOT_TCP);
 	} else {
 		say_decided(r);
-		if (remote_say_ended(r) == -ENOBUFS) {
-			/* the rest goes when the link has room */
+		if (remote_say_ended(r) && r->key.far && !r->peer_gone) {
+			/* the rest goes when the link has room, or is there again */
 			lose_maker(r);
+			if (!far_is_up(r->key.far) && !r->down_us)
+				r->down_us = server_now_us(r->srv);
 			r->last_reason = reason;
 			r->end->rdma = NULL;
 			r->end = NULL;

@@ -132,7 +132,7 @@ int fill_send(struct remote *r, uint64_t to);
 int fill_take(struct remote *r, const struct peer_msg *m);
 /* the cursor that we know of what r sends, at most posted */
 uint64_t fill_cursor(const struct remote *r, uint64_t posted);
-/* ask.c: ENDED, once. 0; -ENOBUFS: not all of the bytes before it went, nothing was said */
+/* ask.c: ENDED, once. 0; else it was not said: -ENOBUFS: no room for all of the bytes before it; -ENOTCONN: no link, or nobody there */
 int remote_say_ended(struct remote *r);
 /* before GO: this end's client hears why, and it is gone */
 void remote_refuse(struct remote *r, uint32_t reason);

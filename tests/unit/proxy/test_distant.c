@@ -346,3 +346,95 @@ Test(distant, the_other_daemon_dies)
 	cr_assert(UNTIL(atomic_load(&f[0].rs->decided) == WSD_DECIDED_NEVER));
 	done(f, &p);
 }
+
+/* The other daemon is stopped until the link is given up: what was said meanwhile is said again over the next one */
+Test(distant, the_link_breaks_and_comes_back)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	NEED_NET();
+	live_two(f, &p, true);
+	daemon_signal(&host[1].d, SIGSTOP);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 4321);
+	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+	/* five seconds without an answer to PING, five more: both sides return */
+	cr_assert(UNTIL(atomic_load(&f[0].rs->x_return) == 1) || UNTIL(atomic_load(&f[0].rs->x_return) == 1));
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_NONE, 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	daemon_signal(&host[1].d, SIGCONT);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 4321);
+	check_filled(&f[1], 0, 4321);
+	done(f, &p);
+}
+
+/* The kernel says that something about links has changed; the device is gone */
+Test(distant, a_device_goes_away)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct wsd_subnet sub[4];
+	uint32_t before, after;
+	char path[128];
+
+	NEED_NET();
+	live_two(f, &p, true);
+	cr_expect_eq(proxy_client_subnets(f[0].pc, sub, 4, &before), 1);
+	cr_expect_eq(sub[0].family, AF_INET);
+	cr_expect_eq(sub[0].prefix, 24);
+	cr_expect_eq(sub[0].ip[1], 99);
+	snprintf(path, sizeof(path), "%s/class/infiniband_verbs/uverbs0/ibdev", host[0].sys);
+	unlink(path);
+	enter(0);
+	cr_assert(run("ip link add wsd2 type veth peer name wsd3"));
+	cr_assert(UNTIL(atomic_load(&f[0].rs->revoked) == WSD_R_RDMA_FAILED));
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	(void)proxy_client_subnets(f[0].pc, sub, 4, &after);
+	cr_expect_neq(before, after);
+	cr_expect_eq(atomic_load(&f[1].rs->revoked), 0, "the other host has its own");
+	done(f, &p);
+}
+
+Test(distant, no_device_here)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_msg m;
+	struct proxy_san_offer x = proof(0, 0);
+	struct wsd_subnet sub[4];
+	uint32_t gen = 0;
+	char cmd[128];
+
+	NEED_NET();
+	f[0].pc = proxy_client_new();
+	proxy_client_set_places(f[0].pc, host[0].d.path, NULL);
+	cr_assert_eq(proxy_client_connect(f[0].pc), 0);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s/class/infiniband_verbs", host[0].sys);
+	enter(0);
+	cr_assert(run(cmd) && run("ip link add wsd2 type veth peer name wsd3"));
+	cr_assert(UNTIL((proxy_client_receive(f[0].pc, &m), proxy_client_subnets(f[0].pc, sub, 4, &gen) == 1 && gen)));
+	p = connection();
+	offer_at(0, &f[0], &p, &x);
+	cr_expect_eq(answer(&f[0]).reason, WSD_R_NO_RDMA);
+	done(f, &p);
+}
+
+/* nobody there: refused at once, nothing waits */
+Test(distant, no_daemon_there)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_san_offer x = proof(0, 0);
+
+	NEED_NET();
+	daemon_signal(&host[1].d, SIGKILL);
+	(void)daemon_wait(&host[1].d);
+	p = connection();
+	offer_at(0, &f[0], &p, &x);
+	cr_expect_eq(answer(&f[0]).reason, WSD_R_NO_PEER);
+	done(f, &p);
+	host[1].d.pid = 0;
+}

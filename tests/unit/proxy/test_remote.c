@@ -582,3 +582,142 @@ Test(remote, unload_revokes)
 	done(f, &p);
 	daemon_start(&d, (const char *[]){ "--private", "--stay", NULL });
 }
+
+/* ---- limits ---- */
+
+Test(remote, who_is_not_ready_in_time)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_msg m;
+
+	offer_both(f, &p);
+	say_local(&f[0]);
+	take_remote(&f[1]);
+	cr_assert(UNTIL(proxy_client_receive(f[0].pc, &m) == 1) || UNTIL(proxy_client_receive(f[0].pc, &m) == 1));
+	cr_expect_eq(m.type, PROXY_MSG_REFUSED);
+	cr_expect_eq(m.reason, WSD_R_RDMA_FAILED);
+	expect_refused(f[1].pc, f[1].cookie, WSD_R_RDMA_FAILED);
+	done(f, &p);
+}
+
+static void start_poor(void)
+{
+	start_with((const char *[]){ "--private", "--stay", "--quota-bytes", "60k", NULL }, true);
+}
+
+Test(remote_poor, quota, .init = start_poor, .fini = stop, .timeout = 60)
+{
+	struct fake f[2] = { 0 }, g[2] = { 0 };
+	struct pair p, q = pair_make(PAIR_V4);
+	struct status st;
+
+	live(f, &p);		/* 24 KiB for each end */
+	offer_san(&g[0], q.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&g[1], q.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	expect_refused(g[0].pc, g[0].cookie, WSD_R_QUOTA_BYTES);
+	expect_refused(g[1].pc, g[1].cookie, WSD_R_QUOTA_BYTES);
+	/* a ring does not grow beyond it, and FILL does not either */
+	ask(&f[0], WSD_SAN_GROW, 0, 64 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->rx1_allowed), 0);
+	status_get(&d, &st);
+	cr_expect_eq(st.d.bytes_mapped, 48u << 10);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 8192);
+	ask(&f[0], WSD_SAN_FILL, 0, 8192);
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_NONE, 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) != 0));
+	cr_expect_eq(atomic_load(&f[1].rs->end_valid), atomic_load(&f[1].rs->filled) == 8192 ? 1 : 2);
+	done(g, &q);
+	done(f, &p);
+	cr_expect(UNTIL(status_ends(&d) == 0));
+	status_get(&d, &st);
+	cr_expect_eq(st.d.bytes_mapped, 0);
+}
+
+static char conf[96];
+
+static void start_locked(void)
+{
+	int fd;
+
+	strcpy(conf, "/tmp/wsd-proxy-conf-XXXXXX");
+	fd = mkstemp(conf);
+	cr_assert_gt(dprintf(fd, "[san]\nquota-locked = 90K\n"), 0);
+	close(fd);
+	start_with((const char *[]){ "--private", "--stay", "--config", conf, NULL }, true);
+}
+
+static void stop_locked(void)
+{
+	stop();
+	unlink(conf);
+}
+
+/* 20 KiB for each end: four are 80 KiB, and what has ended counts no more */
+Test(remote_locked, quota_locked, .init = start_locked, .fini = stop_locked, .timeout = 60)
+{
+	struct fake f[2] = { 0 }, g[2] = { 0 }, h[2] = { 0 };
+	struct pair p, q, r = pair_make(PAIR_V4);
+
+	live(f, &p);
+	live(g, &q);
+	offer_san(&h[0], r.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&h[1], r.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	expect_refused(h[0].pc, h[0].cookie, WSD_R_MEMLOCK);
+	expect_refused(h[1].pc, h[1].cookie, WSD_R_MEMLOCK);
+	ask(&g[0], WSD_SAN_GROW, 1, 64 << 10);
+	(void)expect(&g[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&g[0].rs->tx1_allowed), 0);
+	done(f, &p);
+	cr_expect(UNTIL(status_sessions(&d) == 1));
+	offer_san(&h[0], r.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+	offer_san(&h[1], r.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+	take_setup(&h[0]);
+	take_setup(&h[1]);
+	done(g, &q);
+	done(h, &r);
+}
+
+static void check_raised(rlim_t hard)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct rlimit rl = { 8192, hard }, now;
+
+	cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &rl), 0);
+	live(f, &p);
+	cr_assert_eq(getrlimit(RLIMIT_MEMLOCK, &now), 0);
+	cr_expect_geq(now.rlim_cur, (40u << 10) + (1u << 20));
+	cr_expect_leq(now.rlim_cur, (40u << 10) + (2u << 20));
+	ask(&f[0], WSD_SAN_GROW, 0, 1 << 20);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_assert_eq(getrlimit(RLIMIT_MEMLOCK, &now), 0);
+	cr_expect_geq(now.rlim_cur, (40u << 10) + (2u << 20));
+	done(f, &p);
+}
+
+/* a process with a small limit gets a larger one: up to its hard limit by any daemon of its user's ... */
+Test(remote, the_limit_of_an_admitted_process_is_raised)
+{
+	struct rlimit rl;
+
+	cr_assert_eq(getrlimit(RLIMIT_MEMLOCK, &rl), 0);
+	if (rl.rlim_max < 4u << 20)
+		cr_skip_test("the hard limit is too small");
+	check_raised(4u << 20);
+}
+
+/* ... and beyond by one with CAP_SYS_RESOURCE */
+Test(remote, the_hard_limit_is_raised)
+{
+	struct rlimit rl = { 4096, 4096 }, more = { 8192, 8192 };
+
+	cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &rl), 0);
+	if (setrlimit(RLIMIT_MEMLOCK, &more) < 0)
+		cr_skip_test("no CAP_SYS_RESOURCE");
+	check_raised(8192);
+}
