@@ -17,14 +17,6 @@
 #include "wsd_switch/calls/call.h"
 #include "wsd_switch/core/hand_on.h"
 
-int eset_kick_fd(void);
-
-/* descriptors that we keep in the program's table: it does not see them */
-static bool hidden(int fd)
-{
-	return fd >= 0 && (fd == ctl_hidden_fd() || fd == eset_kick_fd());
-}
-
 static void forget(int fd)
 {
 	if ((unsigned)fd >= TAB_FDS)
@@ -55,7 +47,7 @@ WSD_EXPORT int close(int fd)
 {
 	if (!ours())
 		return real.close(fd);
-	if (unlikely(hidden(fd))) {
+	if (unlikely(hidden_fd(fd))) {
 		errno = EBADF;
 		return -1;
 	}
@@ -216,36 +208,25 @@ WSD_EXPORT int ioctl(int fd, unsigned long req, ...)
 
 WSD_EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-	unsigned i, high, cut[2], n = 0;
-	int r;
+	unsigned i, high;
+	int r, ours_at;
 
 	if (!ours() || first > last || (flags & CLOSE_RANGE_CLOEXEC))
 		return real.close_range(first, last, flags);
 	high = atomic_load(&fd_high);
 	for (i = first; i <= last && i < high; i++)
 		forget((int)i);
-	for (i = 0; i < 2; i++) {
-		int h = i ? eset_kick_fd() : ctl_hidden_fd();
-
-		if (h >= 0 && (unsigned)h >= first && (unsigned)h <= last)
-			cut[n++] = (unsigned)h;
-	}
-	if (n == 2 && cut[0] > cut[1]) {
-		unsigned x = cut[0];
-
-		cut[0] = cut[1];
-		cut[1] = x;
-	}
+	ctl_hidden_refresh();
 	/* around what is ours */
-	for (i = 0; i < n; i++) {
-		if (cut[i] > first) {
-			r = real.close_range(first, cut[i] - 1, flags);
+	while ((ours_at = hidden_next(first)) >= 0 && (unsigned)ours_at <= last) {
+		if ((unsigned)ours_at > first) {
+			r = real.close_range(first, (unsigned)ours_at - 1, flags);
 			if (r < 0)
 				return r;
 		}
-		if (cut[i] == last)
+		if ((unsigned)ours_at == last)
 			return 0;
-		first = cut[i] + 1;
+		first = (unsigned)ours_at + 1;
 	}
 	return real.close_range(first, last, flags);
 }

@@ -139,16 +139,35 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap);
 
 /* ---- agreed_wait.c ---- */
+/* who sleeps, for those of our threads that have to wake it; fd: raised by them. Place -1: none, it sleeps in slices */
+struct waiter {
+	int place;
+};
+void waiter_begin(struct waiter *w);
+void waiter_end(struct waiter *w);
+int waiter_fd(const struct waiter *w);	/* -1: none */
+void waiter_seen(const struct waiter *w);	/* its descriptor was readable; before looking */
+/* the same for a set, which keeps its place: who sleeps there counts itself in and out */
+void waiter_count(const struct waiter *w, int n);
+void waiter_tell(const struct waiter *w);
+void waiters_tell(void);		/* all who sleep look again */
+void waiters_after_fork(void);
 /* before a sleep: completions are signalled from now on. false: something came, look again */
 bool road_arm(struct thr *t);
-void road_drain(struct thr *t);
+/* the same, having taken what came. false: look again. *nap_ms is lowered where the device is too busy to be armed */
+bool road_armed(struct thr *t, unsigned *nap_ms);
+unsigned road_drain(struct thr *t);	/* and wakes who sleeps; completions taken */
+void road_woken(struct thr *t);		/* road_wait_fd() was readable */
 int road_wait_fd(void);			/* -1: none */
 /* sleep until fd has one of events, or the device, the daemon or another thread says something. until: CLOCK_MONOTONIC ns, 0: for ever.
  * 0: look again; -errno as the kernel's call would fail (EINTR by G26, EAGAIN: until is over) */
 int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes);
 /* look at the road, and now and then at fd, for a moment without sleeping; true: look again. changes: road_changes() before the last look */
 bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes);
+void road_pause(const struct road *r);	/* between two looks of who spins */
 int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */
+/* What to report of fd now. kernel: what the kernel said, 0 when it was not asked; *ret_ask, *ret_nap: as agreed_events() */
+uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap);
 
 /* ---- agreed_ctl.c ---- */
 bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p);	/* ctl_lock, open_lock */
@@ -166,9 +185,12 @@ static inline bool road_mine(const struct road *r)
 	return r->owner == proc_page->pid;
 }
 
+extern _Atomic uint32_t road_gen;	/* the daemon said something: it may be in any session's memory */
+
+/* differs after anything that a look could find but the kernel would not tell */
 static inline uint32_t road_changes(const struct road *r)
 {
-	return atomic_load_explicit(&r->p.state->changes, memory_order_acquire);
+	return atomic_load_explicit(&r->p.state->changes, memory_order_acquire) + atomic_load_explicit(&road_gen, memory_order_acquire);
 }
 
 static inline int road_error(const struct road *r)

@@ -2,22 +2,41 @@
 /*
  * agreed_wait.c - sleeping beside TCP, the device and the daemon
  *
- * Nobody wakes a thread by a word in memory of this process that another host wrote. So who sleeps arms the device, then looks once more, then
- * sleeps on the descriptor and on the provider's (control.wait_fd), which nobody outside this process holds (A1).
+ * Nobody wakes a thread by a word in memory of this process that another host wrote. So who sleeps enters itself here, arms the device, then
+ * looks once more, then sleeps on the descriptor, on the provider's (control.wait_fd), which nobody outside this process holds
+ * (A1), and on an eventfd of its own. An event of the device is told once, to all together: who takes it from wait_fd tells all
+ * others who sleep, and they look, and arm again.
  *
- * Invariant: a completion is found by the look behind arm(), or makes wait_fd readable, or was taken by another thread before that
- * look: then the road's count of changes, read before our own look, is not what it was. What another thread takes
- * while we sleep it tells to who sleeps (waiters); who is not told, the table being full, sleeps in slices.
+ * Invariant: a completion is found by the look behind arm(), or makes wait_fd readable, or was taken by another thread after its
+ * event: then that thread tells, or its change of the road was before our look, for it changes the state first, then looks who is asleep, and
+ * we are entered first, then look. "Somebody else is inside" is not "nothing": arm() says look again (F5). Who has no place in the
+ * table sleeps in slices, and so does a forked child, in whose memory no completion is seen.
  */
 #include <poll.h>
 #include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "wsd_switch/core/agreed.h"
 
 #define SLICE_MS	10
+#define BUSY_NAP_MS	1	/* others' completions keep the device from being armed */
+#define ARM_TRIES	4
 #define SPIN_ASK_US	20	/* TCP is looked at this often meanwhile */
+#define WAITERS_MAX	64
+
+struct place {
+	_Atomic uint32_t used;
+	_Atomic uint32_t asleep;	/* threads */
+	_Atomic uint32_t told;		/* since it last looked: its descriptor is, or will be, readable */
+	_Atomic int fd;			/* + 1; stays for who comes next */
+};
+
+static struct place places[WAITERS_MAX];
+static _Atomic uint32_t n_places;	/* the highest one ever used, + 1 */
+_Atomic uint32_t road_gen;
 
 int64_t road_now(void)
 {
@@ -26,6 +45,140 @@ int64_t road_now(void)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
+
+/* ---- who sleeps ---- */
+
+static bool place_open(struct place *p)
+{
+	int fd, e = errno;
+
+	if (atomic_load(&p->fd))
+		return true;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd >= 0) {
+		fd = fd_to_top(fd);
+		hidden_add(fd);
+		atomic_store(&p->fd, fd + 1);
+	}
+	errno = e;
+	return fd >= 0;
+}
+
+static int place_get(void)
+{
+	uint32_t i, n, z;
+
+	for (i = 0; i < WAITERS_MAX; i++) {
+		z = 0;
+		if (atomic_load_explicit(&places[i].used, memory_order_relaxed) ||
+		    !atomic_compare_exchange_strong(&places[i].used, &z, 1))
+			continue;
+		if (!place_open(&places[i])) {
+			atomic_store(&places[i].used, 0);
+			return -1;
+		}
+		n = atomic_load(&n_places);
+		while (n <= i && !atomic_compare_exchange_weak(&n_places, &n, i + 1))
+			;
+		return (int)i;
+	}
+	return -1;
+}
+
+/* a set keeps its place: waiter_count() says who sleeps there */
+void waiter_begin(struct waiter *w)
+{
+	if (w->place < 0)
+		w->place = place_get();
+	if (w->place >= 0)
+		atomic_fetch_add(&places[w->place].asleep, 1);
+}
+
+void waiter_end(struct waiter *w)
+{
+	struct place *p;
+
+	if (w->place < 0)
+		return;
+	p = &places[w->place];
+	atomic_store(&p->asleep, 0);
+	if (atomic_load(&p->told))
+		waiter_seen(w);
+	w->place = -1;
+	atomic_store(&p->used, 0);
+}
+
+int waiter_fd(const struct waiter *w)
+{
+	return w->place < 0 ? -1 : atomic_load_explicit(&places[w->place].fd, memory_order_relaxed) - 1;
+}
+
+/* first the descriptor, then the mark, then the caller looks: who finds the mark still set changed the state before that */
+void waiter_seen(const struct waiter *w)
+{
+	uint64_t v;
+	int e = errno;
+
+	if (w->place < 0)
+		return;
+	(void)real.syscall(SYS_read, waiter_fd(w), &v, sizeof(v));	/* no cancellation point */
+	atomic_store(&places[w->place].told, 0);
+	errno = e;
+}
+
+void waiter_count(const struct waiter *w, int n)
+{
+	if (w->place >= 0)
+		atomic_fetch_add(&places[w->place].asleep, (uint32_t)n);
+}
+
+static void tell(struct place *p)
+{
+	uint64_t one = 1;
+	int e = errno;
+
+	sig_hold();	/* a handler may leave by siglongjmp: between the two the mark would stay for ever */
+	if (!atomic_exchange(&p->told, 1))
+		(void)real.syscall(SYS_write, atomic_load(&p->fd) - 1, &one, sizeof(one));
+	sig_release();
+	errno = e;
+}
+
+void waiter_tell(const struct waiter *w)
+{
+	if (w->place >= 0)
+		tell(&places[w->place]);
+}
+
+void waiters_tell(void)
+{
+	uint32_t i, n;
+
+	atomic_thread_fence(memory_order_seq_cst);	/* the state was changed, now who sleeps */
+	n = atomic_load(&n_places);
+	for (i = 0; i < n; i++)
+		if (atomic_load(&places[i].asleep) && !atomic_load(&places[i].told))
+			tell(&places[i]);
+}
+
+/* the descriptors are the parent's: its sets are woken by them */
+void waiters_after_fork(void)
+{
+	uint32_t i, n = atomic_load(&n_places);
+
+	for (i = 0; i < n; i++) {
+		int fd = atomic_load(&places[i].fd) - 1;
+
+		if (fd >= 0) {
+			hidden_remove(fd);
+			real.close(fd);
+		}
+		places[i] = (struct place){ 0 };
+	}
+	atomic_store(&n_places, 0);
+}
+
+/* ---- the device ---- */
 
 bool road_arm(struct thr *t)
 {
@@ -37,10 +190,10 @@ bool road_arm(struct thr *t)
 	return r == 0;
 }
 
-void road_drain(struct thr *t)
+unsigned road_drain(struct thr *t)
 {
 	uint64_t id[64];
-	unsigned i;
+	unsigned i, sum = 0;
 
 	for (i = 0; i < 64; i++) {
 		unsigned n;
@@ -48,14 +201,59 @@ void road_drain(struct thr *t)
 		sig_hold();
 		n = ctl_road_drain(id, 64);
 		sig_release();
+		sum += n;
 		if (n < 64)
 			break;
 	}
+	/* also when it gave nothing: the event may have been others' whose completions somebody else took */
+	waiters_tell();
+	return sum;
+}
+
+void road_woken(struct thr *t)
+{
+	struct pollfd p = { .fd = road_wait_fd(), .events = POLLIN };
+	int e = errno;
+
+	if (road_drain(t)) {
+		ctl_look(t);
+	} else {
+		/* then it was the daemon's packet, or another thread is at it */
+		ctl_progress(t);
+		if (real.poll(&p, 1, 0) > 0)
+			thr_nap(500);
+	}
+	errno = e;
+}
+
+bool road_armed(struct thr *t, unsigned *nap_ms)
+{
+	unsigned i;
+
+	for (i = 0; i < ARM_TRIES; i++) {
+		if (road_arm(t))
+			return i == 0;		/* what was drained may be ours */
+		road_drain(t);
+	}
+	if (!*nap_ms || *nap_ms > BUSY_NAP_MS)
+		*nap_ms = BUSY_NAP_MS;
+	return true;
 }
 
 int road_wait_fd(void)
 {
 	return ctl_road_wait_fd();
+}
+
+/* ---- one connection ---- */
+
+/* a software device works on the CPUs that we spin on */
+void road_pause(const struct road *r)
+{
+	if (r->p.caps & WSD_ROAD_SOFT)
+		sched_yield();
+	else
+		_mm_pause();
 }
 
 bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes)
@@ -85,38 +283,37 @@ bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t cha
 			if (real.poll(&p, 1, 0) > 0)
 				return true;
 		}
-		/* a software device works on the CPUs that we spin on */
-		if (r->p.caps & WSD_ROAD_SOFT)
-			sched_yield();
+		road_pause(r);
 	}
 }
 
 int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes)
 {
+	struct waiter me __attribute__((cleanup(waiter_end))) = { -1 };
 	struct road *r = road_of(c);
-	struct pollfd p[2] = { { .fd = fd, .events = events | POLLRDHUP }, { .fd = road_wait_fd(), .events = POLLIN } };
-	int64_t left = SLICE_MS * 1000000ll, rest;
+	struct pollfd p[3] = { { .fd = fd, .events = events | POLLRDHUP }, { .fd = road_wait_fd(), .events = POLLIN }, { .events = POLLIN } };
+	int64_t left, rest;
 	struct timespec to;
 	int k, e;
 
 	if (!events)
 		p[0].fd = -1;		/* POLLHUP and POLLERR would not let us sleep */
-	if (nap_ms && nap_ms * 1000000ll < left)
-		left = nap_ms * 1000000ll;
+	waiter_begin(&me);
+	p[2].fd = waiter_fd(&me);
+	if ((p[2].fd < 0 || p[1].fd < 0 || !road_mine(r)) && (!nap_ms || nap_ms > SLICE_MS))
+		nap_ms = SLICE_MS;
+	if (road_mine(r) && !road_armed(t, &nap_ms))
+		return 0;
+	if (road_changes(r) != changes)
+		return 0;
+	left = nap_ms * 1000000ll;
 	if (until) {
 		rest = until - road_now();
 		if (rest <= 0)
 			return -EAGAIN;
-		if (rest < left)
+		if (!left || rest < left)
 			left = rest;
 	}
-	if (road_mine(r) && !road_arm(t)) {
-		road_drain(t);
-		if (road_changes(r) != changes)
-			return 0;
-	}
-	if (road_changes(r) != changes)
-		return 0;
 	if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed))) {
 		k = -1;
 		e = EINTR;
@@ -124,11 +321,13 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 		to = (struct timespec){ left / 1000000000, left % 1000000000 };
 		conn_pin(c);
 		cs_leave(t);
-		k = real.ppoll(p, 2, &to, NULL);
+		k = real.ppoll(p, 3, left ? &to : NULL, NULL);
 		e = errno;
 		cs_enter();
 		conn_unpin(c);
 	}
+	if (k > 0 && p[2].revents)
+		waiter_seen(&me);
 	if (k < 0 && e == EINTR && atomic_load(&t->sig_any)) {
 		bool intr = atomic_load(&t->sig_eintr);
 
@@ -137,9 +336,39 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 	}
 	if (k < 0)
 		return e == EINTR ? 0 : -e;
-	if (k > 0 && p[1].revents) {
-		road_drain(t);
-		ctl_look(t);
-	}
+	if (k > 0 && p[1].revents)
+		road_woken(t);
 	return 0;
 }
+
+/* ---- what poll, select and sets report ---- */
+
+#define RD_BITS	(POLLIN | POLLRDNORM)
+
+static uint32_t kernel_now(int fd, uint32_t events)
+{
+	struct pollfd p = { .fd = fd, .events = (short)events };
+	int e = errno;
+
+	if (real.poll(&p, 1, 0) < 0)
+		p.revents = 0;
+	errno = e;
+	return (uint16_t)p.revents;
+}
+
+uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap)
+{
+	bool plain = agreed_plain_in(c), after;
+	uint32_t got = agreed_events(t, c, fd, wanted, ret_ask, ret_nap), e;
+
+	after = agreed_plain_in(c);
+	e = kernel & ((wanted & *ret_ask) | POLLERR | POLLHUP | POLLNVAL);
+	if (plain && after)
+		return e;
+	if (!plain && after)	/* it returned: from here on the kernel knows, but what it said was about frames */
+		return (e & ~(uint32_t)RD_BITS) | (kernel_now(fd, wanted & RD_BITS) & wanted & RD_BITS);
+	if (!plain)		/* bytes in the kernel may be headers */
+		e &= ~(uint32_t)RD_BITS;
+	return e | got;
+}
+

@@ -468,6 +468,8 @@ static void offer_lost(struct conn *c, uint32_t why)
 	atomic_store(&c->stage, ++c->lost >= 8 ? ST_TCP : ST_NEW);
 }
 
+static void hide(void);
+
 static void offer(struct conn *c, int fd)
 {
 	struct side *s = c->s;
@@ -516,6 +518,7 @@ static void offer(struct conn *c, int fd)
 		return;
 	}
 	atomic_store(&c->why, control.reason && control.reason() ? control.reason() : WSD_R_PEER_UNAWARE);
+	hide();
 	atomic_store(&ctl_word, control.notify_word());
 	if (!atomic_load(&ctl_word))
 		atomic_store(&ctl_waiting, 1);
@@ -788,6 +791,11 @@ static void progress(void)
 			accept_event(&listeners[i]);
 		}
 	close_late();
+	hide();
+	if (road_tab) {		/* what the daemon says lies in session memory: all who sleep look */
+		atomic_fetch_add(&road_gen, 1);
+		waiters_tell();
+	}
 	if (w != control.notify_word()) {
 		w = control.notify_word();
 		atomic_store(&ctl_seen, w ? atomic_load(w) - 1 : 0);	/* a new page: look once more */
@@ -888,6 +896,7 @@ static void look_again(void)
 {
 	const _Atomic uint32_t *w = control.notify_word();
 
+	hide();
 	atomic_store(&ctl_seen, w ? atomic_load(w) - 1 : 0);
 	atomic_store(&ctl_word, w);
 }
@@ -1064,9 +1073,37 @@ bool ctl_road_ask(struct thr *t, struct conn *c, uint32_t what, uint64_t a, uint
 	return err != WSAEWOULDBLOCK;
 }
 
-int ctl_hidden_fd(void)
+/* ctl_lock held */
+static void hide(void)
 {
-	return prov == PROV_OK && control.handle ? control.handle() : -1;
+	static unsigned gen;
+	static bool once;
+	int fd[64], n = 0;
+	unsigned now = control.handles_gen ? control.handles_gen() : 0;
+
+	if (control.handles) {
+		if (once && now == gen && control.handles_gen)
+			return;
+		once = true;
+		gen = now;
+		n = control.handles(fd, 64);
+	} else if (control.handle) {
+		fd[n++] = control.handle();
+	}
+	hidden_provider(fd, n > 0 ? (unsigned)n : 0);
+}
+
+void ctl_hidden_refresh(void)
+{
+	struct thr *t = thr_get();
+	int e = errno;
+
+	if (prov != PROV_OK || t->in_handler || atomic_load_explicit(&proc_frozen, memory_order_relaxed) ||
+	    !lock_try_long(&ctl_lock, thr_tid(t)))
+		return;
+	hide();
+	lock_drop(&ctl_lock);
+	errno = e;
 }
 
 bool ctl_lock_for_fork(void)
@@ -1100,4 +1137,6 @@ void ctl_after_fork(void)
 	atomic_store(&ctl_lock, 0);
 	if (prov == PROV_OK && control.after_fork)
 		control.after_fork();
+	if (prov == PROV_OK)
+		hide();
 }

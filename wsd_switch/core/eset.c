@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/switch.h"
 
 #define KICK_COOKIE	0x9c5d0e7b31f6a284ull	/* the eventfd of G17; never reported */
@@ -513,8 +514,7 @@ void eset_attached(struct conn *c)
 
 /* ---- G17: wake a set whose sleeper cannot know ---- */
 
-/* out of the way of a program that counts on low numbers */
-static int fd_to_top(int fd)
+int fd_to_top(int fd)
 {
 	struct rlimit l;
 	int hi = -1, from;
@@ -542,16 +542,12 @@ static int kick_get(void)
 		if (!atomic_compare_exchange_strong(&kick_fd, &z, fd)) {
 			real.close(fd);
 			fd = z;
+		} else {
+			hidden_add(fd);
 		}
 	}
 	errno = e;
 	return fd;
-}
-
-int eset_kick_fd(void);
-int eset_kick_fd(void)
-{
-	return atomic_load(&kick_fd);
 }
 
 static void kick(struct eset *s)
@@ -573,7 +569,7 @@ static void unkick(struct eset *s)
 	int e = errno;
 
 	s->kicked = false;
-	real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, eset_kick_fd(), &x);
+	real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &x);
 	errno = e;
 }
 
@@ -1536,6 +1532,7 @@ void eset_after_fork(void)
 {
 	uint32_t i;
 
+	waiters_after_fork();
 	atomic_store(&pool_lock, 0);
 	for (i = 0; i < set_fresh; i++) {
 		struct eset *s = &set_pool[i];

@@ -453,7 +453,7 @@ int ctl_road_wait_fd(void);
 bool ctl_road_ask(struct thr *t, struct conn *c, uint32_t what, uint64_t a, uint64_t b);
 bool ctl_lock_for_fork(void);
 void ctl_unlock_for_fork(bool got);
-int ctl_hidden_fd(void);
+void ctl_hidden_refresh(void);		/* the provider's descriptors, if they have changed */
 
 /* a session that another process attached (reattach.c) */
 struct ctl_session {
@@ -527,6 +527,13 @@ void opt_cork_give(struct conn *c, int fd);			/* the kernel is to know what was 
 void opt_cork_more(struct conn *c);				/* the kernel holds bytes back for MSG_MORE */
 bool opt_may_offer(struct conn *c, int fd);			/* false: it stays on TCP */
 void opt_ring_control(struct conn *c, int fd, struct msghdr *m, size_t room);	/* recvmsg moved ring bytes */
+
+/* ---- descriptors of ours in the program's table (hidden.c) ---- */
+void hidden_add(int fd);
+void hidden_remove(int fd);
+void hidden_provider(const int *fds, unsigned n);
+bool hidden_fd(int fd);
+int hidden_next(unsigned from);
 
 /* ---- what a socket says of itself to every process that holds it (mark.c) ---- */
 enum mark { MARK_SESSION, MARK_UNREAD };
@@ -635,6 +642,7 @@ static inline void sig_release(void)
 const sigset_t *sig_strip_mask(const sigset_t *in, sigset_t *out);
 
 /* ---- epoll mirrors (eset.c) ---- */
+int fd_to_top(int fd);			/* out of the way of a program that counts on low numbers */
 void eset_init(void);
 void eset_new(int epfd);
 void eset_close_fd(int epfd);

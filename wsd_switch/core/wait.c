@@ -6,6 +6,10 @@
  * connection it covers, closes their gates, looks once more, and sleeps in the kernel's own call (G14, G15). The kernel's
  * answer is exact for all but the rings, which are added to it. A ring behind TCP bytes on their way is waited for in short
  * pieces (G9).
+ *
+ * With a connection to another host among them (agreed.h) the wait is a ppoll of our own, select's too: beside the program's
+ * descriptors it holds the device's and one by which our other threads wake us (A1), and it asks the kernel only for what
+ * the program could be told at once. Such a wait needs not be counted in: whatever is granted meanwhile wakes it.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -13,6 +17,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/switch.h"
 
 #define ON_STACK 64
@@ -23,11 +28,14 @@ struct item {
 	int fd;
 	uint32_t i;		/* index in the caller's array; select: the descriptor */
 	bool in;		/* input is waited for */
+	bool road;		/* to another host, when the wait began */
+	uint32_t changes, got;	/* of the road before the last look at it, and what that found */
+	uint32_t wanted;
 };
 
 struct items {
 	struct item *v;
-	uint32_t n, cap, n_att;
+	uint32_t n, cap, n_att, n_road;
 	bool counted;
 	struct item stack[ON_STACK];
 	size_t mapped;
@@ -38,7 +46,7 @@ static void items_end(struct items *w)
 	uint32_t i;
 
 	for (i = 0; i < w->n; i++) {
-		if (w->counted)
+		if (w->counted && !w->v[i].road)
 			atomic_fetch_sub(&w->v[i].c->s->sleepers, 1);
 		conn_unpin(w->v[i].c);
 	}
@@ -68,7 +76,8 @@ static bool items_add(struct items *w, struct conn *c, int fd, uint32_t i, bool 
 		atomic_store_explicit(&c->polled, 1, memory_order_relaxed);
 	}
 	w->n_att += conn_att(c);
-	w->v[w->n++] = (struct item){ c, fd, i, in };
+	w->v[w->n] = (struct item){ .c = c, .fd = fd, .i = i, .in = in, .road = conn_agreed(c) };
+	w->n_road += w->v[w->n++].road;
 	return true;
 }
 
@@ -210,7 +219,8 @@ static bool close_items(struct items *w, bool *ret_behind)
 
 	*ret_behind = false;
 	for (i = 0; i < w->n; i++)
-		atomic_fetch_add(&w->v[i].c->s->sleepers, 1);
+		if (likely(!w->v[i].road))
+			atomic_fetch_add(&w->v[i].c->s->sleepers, 1);
 	w->counted = true;
 	for (i = 0; i < w->n; i++) {
 		struct conn *c = w->v[i].c;
@@ -238,7 +248,8 @@ static void uncount(struct items *w)
 	if (!w->counted)
 		return;
 	for (i = 0; i < w->n; i++)
-		atomic_fetch_sub(&w->v[i].c->s->sleepers, 1);
+		if (likely(!w->v[i].road))
+			atomic_fetch_sub(&w->v[i].c->s->sleepers, 1);
 	w->counted = false;
 }
 
@@ -354,6 +365,248 @@ static int wait_common(struct thr *t, struct items *w, const struct timespec *to
 	}
 }
 
+/* ---- connections to other hosts ---- */
+
+#define ALWAYS (POLLERR | POLLHUP | POLLNVAL)
+#define ROAD_SLICE_MS 10
+#define ROAD_ASK_US 20
+
+/* what the program could be told now; q[].events: what the kernel is to be asked for. *ret_nap: look again after so many ms */
+static bool look_roads(struct thr *t, struct items *w, struct pollfd *q, unsigned *ret_nap)
+{
+	bool any = false;
+	uint32_t i, ask;
+	unsigned nap;
+
+	*ret_nap = 0;
+	for (i = 0; i < w->n; i++) {
+		struct item *it = &w->v[i];
+
+		if (!it->road)
+			continue;
+		it->changes = road_changes(road_of(it->c));
+		it->got = road_report(t, it->c, it->fd, it->wanted, 0, &ask, &nap);
+		any |= it->got || atomic_load_explicit(&it->c->s->kept_err, memory_order_relaxed);
+		q[it->i].events = (short)ask;
+		if (nap && (!*ret_nap || nap < *ret_nap))
+			*ret_nap = nap;
+	}
+	return any;
+}
+
+static bool roads_changed(const struct items *w)
+{
+	uint32_t i;
+
+	for (i = 0; i < w->n; i++)
+		if (w->v[i].road && road_changes(road_of(w->v[i].c)) != w->v[i].changes)
+			return true;
+	return false;
+}
+
+/* a moment awake, for the device or the kernel. true: look again */
+static bool spin_roads(struct thr *t, struct items *w, struct pollfd *q, nfds_t n, uint64_t until)
+{
+	uint64_t t0 = tsc_now(), asked = t0, now;
+	struct road *r = NULL;
+	uint32_t i;
+
+	for (i = 0; i < w->n && !r; i++)
+		if (w->v[i].road && road_mine(road_of(w->v[i].c)))
+			r = road_of(w->v[i].c);
+	if (!r || cfg.spin_us <= 0 || cfg.road_spin_us <= 0)
+		return false;
+	for (;;) {
+		sig_hold();
+		r->p.poll(r->p.conn);	/* one queue serves them all */
+		sig_release();
+		if (roads_changed(w))
+			return true;
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
+			return false;
+		now = tsc_now();
+		if (now - t0 > (uint64_t)US(cfg.road_spin_us) || now >= until)
+			return false;
+		if (now - asked > (uint64_t)US(ROAD_ASK_US)) {
+			asked = now;
+			if (real.poll(q, n, 0) > 0)
+				return false;	/* the wait itself returns at once */
+		}
+		road_pause(r);
+	}
+}
+
+/* what the kernel said, joined with the roads and the rings; how many descriptors have something */
+static int results(struct thr *t, struct items *w, struct pollfd *q, nfds_t n)
+{
+	uint32_t i, h, ask, k;
+	unsigned nap;
+	nfds_t j;
+	int r = 0;
+
+	for (i = 0; i < w->n; i++) {
+		struct item *it = &w->v[i];
+		struct pollfd *p = &q[it->i];
+
+		if (it->road) {
+			k = (uint16_t)p->revents;
+			if ((k & RD_BITS) || road_changes(road_of(it->c)) != it->changes)
+				k = road_report(t, it->c, it->fd, it->wanted, k, &ask, &nap);
+			if (atomic_load(&it->c->s->kept_err))
+				k |= it->wanted & RD_BITS;
+			p->revents = (short)((k | it->got) & (it->wanted | ALWAYS));
+		} else if (conn_att(it->c)) {
+			if (p->revents & ~(POLLOUT | POLLWRNORM))
+				atomic_store_explicit(&it->c->kevent, 1, memory_order_relaxed);
+			if (it->in && (rx_readable(it->c, &h) || atomic_load(&it->c->s->kept_err))) {
+				doze_found(&t->polls, 1);
+				p->revents |= (short)(it->wanted & RD_BITS);
+			}
+		}
+	}
+	for (j = 0; j < n; j++)
+		r += q[j].revents != 0;
+	return r;
+}
+
+/*
+ * q has n descriptors, with what is wanted of each, and place for two more. As ppoll; no descriptor of ours is counted or shown.
+ */
+static int wait_roads(struct thr *t, struct items *w, struct pollfd *q, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	struct waiter me __attribute__((cleanup(waiter_end))) = { -1 };
+	struct timespec end = { 0, 0 }, rest, cut;
+	bool ready, behind, beside = true, last = false, spun = false;
+	unsigned nap;
+	uint32_t i;
+	int k, e;
+
+	for (i = 0; i < w->n; i++)
+		w->v[i].wanted = (uint16_t)q[w->v[i].i].events;
+	if (to && !is_zero(to))
+		deadline(&end, to);
+	for (;;) {
+		const struct timespec *use = &zero_ts;
+		nfds_t more = 0;
+
+		ready = look_roads(t, w, q, &nap) || hit(w) || is_zero(to) || last;
+		if (!ready && !mask && !spun) {
+			spun = true;
+			if (spin_roads(t, w, q, n, to ? spin_until(to) : UINT64_MAX))
+				continue;
+		}
+		if (!ready && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed))) {
+			sig_call_begin(t);		/* a handler ran while we were awake in here (G26) */
+			errno = EINTR;
+			return -1;
+		}
+		if (!ready) {
+			/* known to those who may have to wake us, and to the device; then looked at once more (A1) */
+			waiter_begin(&me);
+			ready = close_items(w, &behind);
+			if (behind && (!nap || nap > 2))
+				nap = 2;
+			if (waiter_fd(&me) < 0 && (!nap || nap > ROAD_SLICE_MS))
+				nap = ROAD_SLICE_MS;
+			if (!ready && !road_armed(t, &nap)) {
+				uncount(w);
+				waiter_end(&me);
+				continue;
+			}
+			if (roads_changed(w)) {
+				uncount(w);
+				waiter_end(&me);
+				continue;
+			}
+		}
+		if (!ready) {
+			use = to;
+			if (to) {
+				rest = left_of(&end);
+				use = &rest;
+			}
+			cut = (struct timespec){ nap / 1000, nap % 1000 * 1000000l };
+			if (nap && (!to || later(&end, &cut)))
+				use = &cut;
+			if (beside) {
+				q[n] = (struct pollfd){ .fd = road_wait_fd(), .events = POLLIN };
+				q[n + 1] = (struct pollfd){ .fd = waiter_fd(&me), .events = POLLIN };
+				more = 2;
+			}
+		}
+		cs_leave(t);
+		k = real.ppoll(q, n + more, use, mask);
+		e = errno;
+		cs_enter();
+		uncount(w);
+		if (k < 0 && e == EINVAL && more) {	/* as many as the process may have open: ours are too many */
+			waiter_end(&me);
+			beside = false;
+			continue;
+		}
+		if (k > 0 && more && q[n + 1].revents)
+			waiter_seen(&me);
+		waiter_end(&me);
+		if (k < 0) {
+			errno = e;
+			return -1;
+		}
+		if (k > 0 && more && q[n].revents)
+			road_woken(t);
+		k = results(t, w, q, n);
+		if (k || is_zero(to) || last)
+			return k;
+		if (to) {
+			rest = left_of(&end);
+			last = !rest.tv_sec && !rest.tv_nsec;	/* the roads once more, of which no sleep has told */
+		}
+	}
+}
+
+struct copied {
+	struct pollfd *q, stack[ON_STACK + 2];
+	size_t mapped;
+};
+
+static void copied_end(struct copied *x)
+{
+	if (x->mapped)
+		munmap(x->q, x->mapped);
+}
+
+static bool copied_begin(struct copied *x, nfds_t n)
+{
+	size_t bytes = sizeof(struct pollfd) * (n + 2);
+	void *p;
+
+	x->q = x->stack;
+	if (n <= ON_STACK)
+		return true;
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED) {
+		errno = ENOMEM;
+		return false;
+	}
+	x->q = p;
+	x->mapped = bytes;
+	return true;
+}
+
+static int poll_roads(struct thr *t, struct items *w, struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	struct copied x __attribute__((cleanup(copied_end))) = { .mapped = 0 };
+	nfds_t i;
+	int r;
+
+	if (!copied_begin(&x, n))
+		return -1;
+	memcpy(x.q, p, sizeof(*p) * n);
+	r = wait_roads(t, w, x.q, n, to, mask);
+	for (i = 0; r >= 0 && i < n; i++)
+		p[i].revents = x.q[i].revents;
+	return r;
+}
+
 /* ---- poll ---- */
 
 struct poll_ask {
@@ -383,7 +636,7 @@ int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *
 	int r;
 
 	w.v = w.stack;
-	w.n = w.n_att = 0;
+	w.n = w.n_att = w.n_road = 0;
 	w.cap = ON_STACK;
 	w.counted = false;
 	w.mapped = 0;
@@ -403,6 +656,8 @@ int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *
 		cs_enter();
 		return r;
 	}
+	if (unlikely(w.n_road))
+		return poll_roads(t, &w, p, n, to, mask);
 	r = wait_common(t, &w, to, mask, ask_poll, &a, &ring);
 	if (r < 0)
 		return r;
@@ -455,6 +710,91 @@ static bool bit(const fd_set *s, int fd)
 	return s && (((const unsigned long *)s)[fd / 64] >> (fd % 64) & 1);
 }
 
+#define SEL_IN	(POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR)
+#define SEL_OUT	(POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR)
+
+/* one of the sets from the answers; how many bits */
+static int answers(fd_set *s, const struct pollfd *q, nfds_t n, size_t bytes, short asked, short means)
+{
+	unsigned long *v = (unsigned long *)s;
+	int k = 0;
+	nfds_t i;
+
+	if (!s)
+		return 0;
+	memset(v, 0, bytes);
+	for (i = 0; i < n; i++)
+		if ((q[i].events & asked) && (q[i].revents & means)) {
+			v[q[i].fd / 64] |= 1ul << (q[i].fd % 64);
+			k++;
+		}
+	return k;
+}
+
+static uint32_t in_sets(int n, const fd_set *rs, const fd_set *ws, const fd_set *es)
+{
+	uint32_t k = 0;
+	int fd;
+
+	for (fd = 0; fd < n; fd++)
+		k += bit(rs, fd) || bit(ws, fd) || bit(es, fd);
+	return k;
+}
+
+/* select as the kernel answers it, by ppoll */
+static int select_roads(struct thr *t, struct items *w, int n, fd_set *rs, fd_set *ws, fd_set *es, size_t bytes,
+			const struct timespec *to, const sigset_t *mask)
+{
+	struct copied x __attribute__((cleanup(copied_end))) = { .mapped = 0 };
+	struct timespec end = { 0, 0 }, rest;
+	nfds_t k = 0, j;
+	uint32_t it = 0;
+	int fd, r;
+
+	if (!copied_begin(&x, in_sets(n, rs, ws, es)))
+		return -1;
+	for (fd = 0; fd < n; fd++) {
+		short ev = (short)((bit(rs, fd) ? POLLIN : 0) | (bit(ws, fd) ? POLLOUT : 0) | (bit(es, fd) ? POLLPRI : 0));
+
+		if (!ev)
+			continue;
+		if (it < w->n && w->v[it].fd == fd)	/* they were entered in this order */
+			w->v[it++].i = (uint32_t)k;
+		x.q[k++] = (struct pollfd){ .fd = fd, .events = ev };
+	}
+	if (to && !is_zero(to)) {
+		deadline(&end, to);
+		rest = *to;
+		to = &rest;
+	}
+	for (;;) {
+		bool any = false;
+
+		r = wait_roads(t, w, x.q, k, to, mask);
+		if (r < 0)
+			return r;
+		/* wait_roads leaves its own questions there */
+		for (j = 0; j < k; j++) {
+			fd = x.q[j].fd;
+			x.q[j].events = (short)((bit(rs, fd) ? POLLIN : 0) | (bit(ws, fd) ? POLLOUT : 0) | (bit(es, fd) ? POLLPRI : 0));
+			if (x.q[j].revents & POLLNVAL) {
+				errno = EBADF;
+				return -1;
+			}
+			any |= ((x.q[j].events & POLLIN) && (x.q[j].revents & SEL_IN)) ||
+			       ((x.q[j].events & POLLOUT) && (x.q[j].revents & SEL_OUT)) ||
+			       ((x.q[j].events & POLLPRI) && (x.q[j].revents & POLLPRI));
+		}
+		if (r == 0 || any || is_zero(to))
+			break;
+		thr_nap(1000);		/* hung up, which select does not tell to who waits for output alone */
+		if (to)
+			rest = left_of(&end);
+	}
+	return answers(rs, x.q, k, bytes, POLLIN, SEL_IN) + answers(ws, x.q, k, bytes, POLLOUT, SEL_OUT) +
+	       answers(es, x.q, k, bytes, POLLPRI, POLLPRI);
+}
+
 int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const struct timespec *to,
 		const sigset_t *mask)
 {
@@ -466,7 +806,7 @@ int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const 
 	int fd, r;
 
 	w.v = w.stack;
-	w.n = w.n_att = 0;
+	w.n = w.n_att = w.n_road = 0;
 	w.cap = ON_STACK;
 	w.counted = false;
 	w.mapped = 0;
@@ -495,6 +835,8 @@ int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const 
 		cs_enter();
 		return r;
 	}
+	if (unlikely(w.n_road))
+		return select_roads(t, &w, n, rs, ws, es, bytes, to, mask);
 	if (bytes > sizeof(a.saved[0]))
 		/* more than FD_SETSIZE: a wait in pieces would need the sets again; these stay on TCP */
 		for (i = 0; i < w.n; i++)
