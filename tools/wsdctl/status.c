@@ -133,7 +133,7 @@ void status_clear(struct status *s)
 
 struct options {
 	const char *socket;
-	bool json;
+	bool json, devices;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -147,6 +147,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'j':
 		o->json = true;
 		return 0;
+	case 'd':
+		o->devices = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "too many arguments");
 		return 0;
@@ -159,6 +162,7 @@ int cmd_status(int argc, char **argv)
 	static const struct argp_option list[] = {
 		{ "socket", 's', "PATH", 0, "of the daemon; default: $WSD_PROXY_SOCKET, the system's, this user's", 0 },
 		{ "json", 'j', NULL, 0, "as JSON", 0 },
+		{ "devices", 'd', NULL, 0, "show this host's RDMA devices instead; asks no daemon", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
@@ -174,6 +178,10 @@ int cmd_status(int argc, char **argv)
 		return CTL_SYSTEM;
 	}
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	if (o.devices) {
+		free(s);
+		return devices_print(o.json);
+	}
 	r = status_ask(s, o.socket);
 	if (o.json)
 		status_print_json(s);

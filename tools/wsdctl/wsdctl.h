@@ -123,6 +123,8 @@ struct addr_text {
 };
 struct addr_text addr_text(const struct wsd_addr *a);
 
+/* RDMA devices, as the daemon would find them */
+int devices_print(bool json);
 void status_print(const struct status *s);
 void status_print_json(const struct status *s);
 

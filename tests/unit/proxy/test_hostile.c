@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <wsd/remote_session.h>
+
 #include "tests/unit/proxy/fixture.h"
 
 static struct daemon d;
@@ -418,6 +420,97 @@ Test(hostile, what_a_broken_daemon_sends_ends_the_connection)
 			cr_assert_eq(m.type, PROXY_MSG_REFUSED, "case %u is believed", k);
 			cr_assert_eq(m.cookie, 1);
 			cr_assert_eq(proxy_client_fd(pc), -1, "case %u", k);
+		}
+		proxy_client_free(pc);
+		close(b.fd);
+		cr_assert_eq(count_fds(), before, "case %u leaks a descriptor", k);
+	}
+	unlink(b.path);
+	rmdir(b.dir);
+}
+
+/* the same of what belongs to RDMA; first WELCOME, for there is no OFFER_SAN before */
+Test(hostile, what_a_broken_daemon_says_of_rdma_ends_the_connection)
+{
+	const int all = F_SEAL_SHRINK | F_SEAL_GROW;
+	struct wsd_msg_san_setup s = {
+		.hdr = { sizeof(s), WSD_PROXY_VERSION, WSD_MSG_SAN_SETUP, 1 }, .session_id = 5, .nonce = 6,
+		.ring0 = 8192, .ring1_max = 65536, .fill_max = 65536, .length = wsd_remote_length(8192, 65536, 65536),
+		.path = { .device = "rxe0", .port = 1, .mtu = 3, .timeout = 14, .retry = 7, .rnr_retry = 6 },
+	}, t;
+	struct wsd_msg_san_blob r = {
+		.hdr = { sizeof(r), WSD_PROXY_VERSION, WSD_MSG_SAN_REMOTE, 1 }, .session_id = 5, .len = 9,
+	}, q;
+	struct wsd_msg_san_plain g = { .hdr = { sizeof(g), WSD_PROXY_VERSION, WSD_MSG_SAN_GO, 1 }, .session_id = 5 }, h;
+	struct wsd_msg_welcome w = {
+		.hdr = { sizeof(w), WSD_PROXY_VERSION, WSD_MSG_WELCOME, WSD_CAP_SAN }, .page_size = 4096,
+	};
+	int good = memfd_of(s.length, all), unsealed = memfd_of(s.length, F_SEAL_SHRINK), page = memfd_of(4096, all);
+	int small = memfd_of(s.length - 4096, all);
+	struct pair p = pair_make(PAIR_V4);
+	struct proxy_san_offer x = { 0 };
+	struct bad_daemon b;
+	struct proxy_msg m;
+	unsigned k;
+	int before;
+
+	bad_start(&b);
+	for (k = 0; k < 31; k++) {
+		struct proxy_client *pc = proxy_client_new();
+		enum { BAD, FINE, NOTHING } what = BAD;
+
+		before = count_fds();
+		cr_assert_eq(proxy_client_offer_san(pc, p.end[0], WSD_ROLE_CONNECT, sock_cookie(p.end[0]), 1, &x), PROXY_CLIENT_E_BUSY);
+		b.fd = accept(b.listener, NULL, NULL);
+		cr_assert_geq(b.fd, 0);
+		bad_send(&b, &w, sizeof(w), &page, 1);
+		cr_assert_eq(proxy_client_receive(pc, &m), 0);
+		cr_assert_eq(proxy_client_offer_san(pc, p.end[0], WSD_ROLE_CONNECT, sock_cookie(p.end[0]), 1, &x), 0);
+		t = s;
+		q = r;
+		h = g;
+		switch (k) {
+		case 0: bad_send(&b, &t, sizeof(t), NULL, 0); break;
+		case 1: bad_send(&b, &t, sizeof(t), &unsealed, 1); break;
+		case 2: bad_send(&b, &t, sizeof(t), &small, 1); break;
+		case 3: t.length -= 4096; bad_send(&b, &t, sizeof(t), &small, 1); break;
+		case 4: t.ring0++; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 5: t.ring0 = 1 << 30; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 6: t.ring1_max = 3 << 12; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 7: t.fill_max = 1u << 31; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 8: t.nonce = 0; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 9: t.session_id = 0; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 10: t.side = 2; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 11: t.flags = 2; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 12: memset(t.path.device, 'a', 64); bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 13: strcpy(t.path.device, "../x"); bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 14: t.path.device[0] = 0; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 15: t.path.port = 0; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 16: t.path.mtu = 6; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 17: t.path.retry = 8; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 18: t.path.timeout = 32; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		case 19: q.len = 257; bad_send(&b, &q, sizeof(q), NULL, 0); break;
+		case 20: q.len = 0; bad_send(&b, &q, sizeof(q), NULL, 0); break;
+		case 21: bad_send(&b, &q, sizeof(q), &good, 1); break;
+		case 22: h.what = 1; bad_send(&b, &h, sizeof(h), NULL, 0); break;
+		case 23: h.session_id = 0; bad_send(&b, &h, sizeof(h), NULL, 0); break;
+		case 24: bad_send(&b, &h, sizeof(h) - 8, NULL, 0); break;
+		case 25: t.hdr.cookie = 2; bad_send(&b, &t, sizeof(t), &good, 1); what = NOTHING; break;
+		case 26: h.hdr.cookie = 2; bad_send(&b, &h, sizeof(h), NULL, 0); what = NOTHING; break;
+		case 27: bad_send(&b, &t, sizeof(t), &good, 1); what = FINE; break;
+		case 28: bad_send(&b, &q, sizeof(q), NULL, 0); what = FINE; break;
+		case 29: bad_send(&b, &h, sizeof(h), NULL, 0); what = FINE; break;
+		case 30: t.ring1_max = t.fill_max = 0; t.length = 4 * 8192 - 2 * 4096; bad_send(&b, &t, sizeof(t), &good, 1); break;
+		}
+		if (what == NOTHING) {
+			cr_assert_eq(proxy_client_receive(pc, &m), 0, "case %u", k);
+			cr_assert_geq(proxy_client_fd(pc), 0, "case %u", k);
+		} else {
+			cr_assert_eq(proxy_client_receive(pc, &m), 1, "case %u", k);
+			cr_assert_eq(m.type == PROXY_MSG_REFUSED, what == BAD, "case %u: message %d", k, m.type);
+			cr_assert_eq(proxy_client_fd(pc) == -1, what == BAD, "case %u", k);
+			if (m.fd >= 0)
+				close(m.fd);
 		}
 		proxy_client_free(pc);
 		close(b.fd);
