@@ -1190,6 +1190,7 @@ void link_fini(struct server *srv)
 	struct links *l = srv->links;
 	struct far *f, *tmp;
 	struct wire *w;
+	size_t queued;
 
 	if (!l)
 		return;
@@ -1199,7 +1200,10 @@ void link_fini(struct server *srv)
 	while ((w = TAILQ_FIRST(&l->wires))) {
 		if (w->state == W_UP || w->state == W_GREETING) {	/* as far as it goes without waiting */
 			wire_bye(w, WSD_PEER_BYE_STOPPING, LINK_STOPPING);
-			transmit(w);
+			do {
+				queued = w->n_queue;
+				transmit(w);
+			} while (w->n_queue < queued && w->state == W_CLOSING);
 		}
 		wire_free(w);
 	}
