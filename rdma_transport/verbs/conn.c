@@ -590,6 +590,7 @@ void v_stop(struct v_conn *c, bool drain)
 void v_conn_close(struct rt_conn *conn)
 {
 	struct v_conn *c = v_conn(conn);
+	struct v_ctx *x;
 	struct v_guard g;
 
 	if (!c)
@@ -599,8 +600,9 @@ void v_conn_close(struct rt_conn *conn)
 		free(c);
 		return;
 	}
+	x = c->ctx;
 	v_stop(c, true);
-	v_look_wait(c->ctx, &g);
+	v_look_wait(x, &g);
 	v_untell(c->ctx, c);
 	c->conn = NULL;
 	c->remote = NULL;	/* the caller unmaps it */
@@ -608,7 +610,7 @@ void v_conn_close(struct rt_conn *conn)
 		v_destroy(c);
 		v_free(c);
 	}
-	v_look_done(c->ctx, &g);
+	v_look_done(x, &g);
 }
 
 int v_drop_device(struct rt_ctx *ctx, const char *device)
