@@ -66,19 +66,44 @@ void san_unsent_remove(struct san_offer *o)
 
 void san_offer_drop(struct san_offer *o, unsigned reason, uint32_t unread)
 {
+	san_remote_stop(o, reason);
 	san_offer_withdraw(o, reason, unread);
 	san_unsent_remove(o);
-	rt_conn_close(o->conn);
+	if (o->remote)
+		san_remote_undo(o);
+	else
+		rt_conn_close(o->conn);
 	san_table_remove(&san.offers, o->cookie);
 	free(o);
 }
 
-int san_offer_send(struct san_offer *o, unsigned *ret_reason)
+/* an answer of the client, or -errno */
+static int send_next(struct san_offer *o)
 {
 	const struct wsd_connect_data *d = &o->expect.data;
 
+	if (o->state != OFFER_PENDING)
+		return san_remote_send(o);
+	if (d->flags) {
+		struct proxy_san_offer x = {
+			.flags = san.forced || (d->flags & WSD_CONNECT_FORCE) ? WSD_SAN_FORCE : 0,
+			.n_tx = d->n_tx, .n_rx = d->n_rx,
+		};
+		int r;
+
+		memcpy(x.tx, d->tx, sizeof(x.tx));
+		memcpy(x.rx, d->rx, sizeof(x.rx));
+		r = proxy_client_offer_san(san.client, d->fd, o->role, d->sock_cookie, o->cookie, &x);
+		if (r != PROXY_CLIENT_E_NO_SAN)
+			return r;
+	}
+	return proxy_client_offer(san.client, d->fd, o->role, d->sock_cookie, o->cookie, 0);
+}
+
+int san_offer_send(struct san_offer *o, unsigned *ret_reason)
+{
 	*ret_reason = WSD_R_NOMEM;
-	switch (proxy_client_offer(san.client, d->fd, o->role, d->sock_cookie, o->cookie, 0)) {
+	switch (send_next(o)) {
 	case 0:
 		o->daemon_knows = true;
 		*ret_reason = WSD_R_NONE;
@@ -136,6 +161,12 @@ err_free:
 	return e;
 }
 
+static bool data_fit(const struct wsd_connect_data *d)
+{
+	return d->size >= sizeof(*d) && d->fd >= 0 && !(d->flags & ~(WSD_CONNECT_SAN | WSD_CONNECT_FORCE)) &&
+	       d->n_tx <= WSD_DIGESTS && d->n_rx <= WSD_DIGESTS;
+}
+
 int WSPAPI san_connect(SOCKET s, const struct sockaddr *name, int namelen, LPWSABUF caller_data, LPWSABUF callee_data,
 		       LPQOS sqos, LPQOS gqos, LPINT lpErrno)
 {
@@ -166,7 +197,7 @@ int WSPAPI san_connect(SOCKET s, const struct sockaddr *name, int namelen, LPWSA
 	if (!caller_data || !caller_data->buf || caller_data->len < sizeof(d))
 		return san_fail(lpErrno, WSAEINVAL);
 	memcpy(&d, caller_data->buf, sizeof(d));
-	if (d.size < sizeof(d) || d.fd < 0)
+	if (!data_fit(&d))
 		return san_fail(lpErrno, WSAEINVAL);
 	e = offer_new(&k->offer, k, WSD_ROLE_CONNECT, &d, &k->reason);
 	if (e)
@@ -203,7 +234,7 @@ int san_expect(struct san_sock *k, const struct wsd_expect *x)
 	struct san_offer *o;
 	int e;
 
-	if (k->state != SOCK_LISTENING || x->data.size < sizeof(x->data) || x->data.fd < 0 || x->family != k->family)
+	if (k->state != SOCK_LISTENING || !data_fit(&x->data) || x->family != k->family)
 		return WSAEINVAL;
 	e = offer_new(&o, k, WSD_ROLE_ACCEPT, &x->data, &k->reason);
 	if (e)
@@ -298,6 +329,7 @@ static struct san_sock *accepted(struct san_offer *o, int family, LPINT lpErrno)
 	expected_addr(&n->local, &n->local_len, &o->expect, false);
 	expected_addr(&n->peer, &n->peer_len, &o->expect, true);
 	n->state = SOCK_CONNECTED;
+	n->use = o->remote ? USE_ROAD : USE_NONE;
 	n->offer = o;
 	o->sock = n;
 	return n;
@@ -353,7 +385,8 @@ SOCKET WSPAPI san_accept(SOCKET s, struct sockaddr *addr, LPINT addrlen, LPCONDI
 	n = accepted(o, family, &e);
 	if (!n)
 		goto err_drop;
-	proxy_client_attached(san.client, o->cookie, o->session_id);
+	if (!o->remote)		/* RDMA: READY said it */
+		proxy_client_attached(san.client, o->cookie, o->session_id);
 	if (addr) {
 		memcpy(addr, &n->peer, n->peer_len);
 		*addrlen = n->peer_len;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* control.c - our extensions of the SPI: the shared ring and provider-wide control (wsd/san_ext.h) */
+#include <string.h>
+
 #include "san_provider/san.h"
 
 int WSPAPI san_shared_ring(SOCKET s, LPWSDSHAREDRING ring, LPINT lpErrno)
@@ -17,6 +19,8 @@ int WSPAPI san_shared_ring(SOCKET s, LPWSDSHAREDRING ring, LPINT lpErrno)
 		return san_fail(lpErrno, WSAENOTCONN);
 	if (k->use == USE_MESSAGES)
 		return san_fail(lpErrno, WSAEINVAL);	/* messages run in it already */
+	if (k->offer->remote)
+		return san_fail(lpErrno, WSAEOPNOTSUPP);
 	e = rt_conn_ring(k->offer->conn, &r);
 	if (e)
 		return san_fail(lpErrno, san_error_of(e));
@@ -64,8 +68,11 @@ static void retire(SOCKET s, unsigned why, uint32_t unread)
 	struct san_sock *k = san_sock_get(s);
 	SAN_ENTRY;
 
-	if (k && k->offer)
-		san_offer_withdraw(k->offer, why < _WSD_R_N ? why : WSD_R_NONE, unread);
+	why = why < _WSD_R_N ? why : WSD_R_NONE;
+	if (!k || !k->offer)
+		return;
+	san_remote_stop(k->offer, why);
+	san_offer_withdraw(k->offer, why, unread);
 }
 
 static void side(SOCKET s, const struct wsd_side_place *p)
@@ -76,6 +83,27 @@ static void side(SOCKET s, const struct wsd_side_place *p)
 
 	if (k && k->offer && k->offer->state == OFFER_SESSION && k->offer->daemon_knows)
 		proxy_client_side(san.client, k->offer->cookie, k->offer->session_id, &at);
+}
+
+static unsigned subnets(struct wsd_subnet *ret, unsigned max, uint32_t *ret_gen)
+{
+	*ret_gen = 0;
+	return san.starts ? proxy_client_subnets(san.client, ret, max, ret_gen) : 0;
+}
+
+static int forced(void)
+{
+	return san.forced;
+}
+
+/* the key "options" of our entry in the catalog: words, of which we know one */
+static void set_options(const char *options)
+{
+	char word[] = "transport=verbs";
+	const char *at = strstr(options, word);
+
+	if (at && (at == options || at[-1] == ' ') && (!at[sizeof(word) - 1] || at[sizeof(word) - 1] == ' '))
+		san.forced = true;
 }
 
 int WSPAPI san_control(LPWSDCONTROL control, LPINT lpErrno)
@@ -95,6 +123,14 @@ int WSPAPI san_control(LPWSDCONTROL control, LPINT lpErrno)
 		.after_fork = san_after_fork,
 		.set_places = set_places,
 		.side = side,
+		.handles = san_handles,
+		.handles_gen = san_handles_gen,
+		.drain = san_drain,
+		.arm = san_arm,
+		.wait_fd = san_wait_fd,
+		.subnets = subnets,
+		.forced = forced,
+		.set_options = set_options,
 	};
 	return 0;
 }

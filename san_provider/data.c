@@ -110,8 +110,8 @@ static int ready(struct san_sock *k, const void *bufs, DWORD n, LPWSAOVERLAPPED 
 		return WSAENOTSOCK;
 	if (k->state != SOCK_CONNECTED)
 		return WSAENOTCONN;
-	if (k->use == USE_RING)
-		return WSAEOPNOTSUPP;	/* the switch drives the ring: no messages beside it */
+	if (k->use == USE_RING || k->use == USE_ROAD)
+		return WSAEOPNOTSUPP;	/* the switch drives it: no messages beside it */
 	if (k->dead)
 		return rt_conn_error(k->offer->conn) ? san_error_of(rt_conn_error(k->offer->conn)) :
 						       WSAECONNABORTED;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* error.c - the one place where -errno becomes a WSA code */
+/* error.c - the one place where -errno becomes a WSA code, or a reason */
 #include "san_provider/san.h"
 
 int san_error_of(int r)
@@ -37,5 +37,30 @@ int san_error_of(int r)
 		return WSAENETDOWN;
 	default:
 		return WSAECONNABORTED;
+	}
+}
+
+unsigned san_reason_of(int r)
+{
+	switch (-r) {
+	case 0:
+		return WSD_R_NONE;
+	case ENOMEM:	/* what the kernel says of RLIMIT_MEMLOCK */
+	case EPERM:
+		return WSD_R_MEMLOCK;
+	case ENODEV:
+	case ENOSYS:
+	case ENOENT:
+	case EOPNOTSUPP:
+		return WSD_R_NO_RDMA;
+	case EPROTO:
+	case EINVAL:
+		return WSD_R_PEER_BROKEN;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+		return WSD_R_NOMEM;
+	default:
+		return WSD_R_RDMA_FAILED;
 	}
 }

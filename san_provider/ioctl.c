@@ -25,6 +25,7 @@ static const struct extension {
 	{ WSAID_RDMAREAD, san_rdma_read, RT_CAP_READ },
 	{ WSAID_MEMORYREGISTRATIONCACHECALLBACK, NULL, 0 },	/* nothing is cached */
 	{ WSAID_WSDSHAREDRING, san_shared_ring, RT_CAP_SHARED_RING },
+	{ WSAID_WSDPUTWITHSIGNAL, san_put_with_signal, 0 },	/* whether there is RDMA at all is known at the first session */
 	{ WSAID_WSDCONTROL, san_control, 0 },
 };
 
@@ -114,6 +115,19 @@ static int expectation(SOCKET s, DWORD code, const void *in, DWORD in_len)
 	return code == SIO_WSD_EXPECT ? san_expect(k, &x) : san_unexpect(k, &x);
 }
 
+static int ask(SOCKET s, const void *in, DWORD in_len)
+{
+	struct san_sock *k = san_sock_get(s);
+	struct wsd_san_ask a;
+
+	if (!k)
+		return WSAENOTSOCK;
+	if (!in || in_len < sizeof(a))
+		return WSAEFAULT;
+	memcpy(&a, in, sizeof(a));
+	return san_ask(k, &a);
+}
+
 static int reattach(SOCKET s, const void *in, DWORD in_len, void *out, DWORD out_len, DWORD *ret_len)
 {
 	struct san_sock *k = san_sock_get(s);
@@ -157,6 +171,9 @@ int WSPAPI san_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_len, LPVOID out, 
 	case SIO_WSD_EXPECT:
 	case SIO_WSD_UNEXPECT:
 		e = expectation(s, code, in, in_len);
+		break;
+	case SIO_WSD_SAN_ASK:
+		e = ask(s, in, in_len);
 		break;
 	case SIO_WSD_REATTACH:
 		e = reattach(s, in, in_len, out, out_len, ret_len);

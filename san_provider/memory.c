@@ -147,7 +147,7 @@ int WSPAPI san_register_rdma(SOCKET s, PVOID buf, DWORD len, DWORD flags, LPVOID
 
 	if (!e && !desc_len)
 		e = WSAEFAULT;
-	if (!e && k->use == USE_RING)
+	if (!e && (k->use == USE_RING || k->use == USE_ROAD))
 		e = WSAEOPNOTSUPP;
 	if (!e && (!desc || *desc_len < need)) {
 		*desc_len = need;

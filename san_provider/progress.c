@@ -35,8 +35,7 @@ static unsigned attach(struct san_offer *o, const struct proxy_msg *m)
 	return 0;
 }
 
-/* the offer has its outcome: tell whose it is */
-static int settle(struct san_offer *o)
+int san_settle(struct san_offer *o)
 {
 	struct san_sock *k = o->sock;
 	bool ok = o->state == OFFER_SESSION;
@@ -48,9 +47,21 @@ static int settle(struct san_offer *o)
 	}
 	k->reason = o->reason;
 	k->state = ok ? SOCK_CONNECTED : SOCK_FAILED;
-	if (ok)
+	if (ok && o->remote)
+		k->use = USE_ROAD;
+	else if (ok)
 		proxy_client_attached(san.client, o->cookie, o->session_id);
 	return san_event(k, FD_CONNECT, ok ? 0 : WSAETIMEDOUT);
+}
+
+int san_offer_fail(struct san_offer *o, unsigned reason)
+{
+	san_remote_undo(o);
+	san_offer_withdraw(o, reason, 0);
+	san_unsent_remove(o);
+	o->state = OFFER_REFUSED;
+	o->reason = reason;
+	return o->reattach ? 0 : san_settle(o);
 }
 
 static int on_session(struct san_offer *o, const struct proxy_msg *m)
@@ -61,7 +72,7 @@ static int on_session(struct san_offer *o, const struct proxy_msg *m)
 	o->state = o->reason ? OFFER_REFUSED : OFFER_SESSION;
 	if (o->reason)
 		san_offer_withdraw(o, o->reason, 0);
-	return settle(o);
+	return san_settle(o);
 }
 
 /* somebody waits for it (reattach.c): no event */
@@ -79,18 +90,30 @@ static void on_reattached(struct san_offer *o, const struct proxy_msg *m)
 
 static int on_refused(struct san_offer *o, const struct proxy_msg *m)
 {
-	if (o->state != OFFER_PENDING) {
+	if (o->state >= OFFER_SESSION) {
 		if (o->reattach)
 			o->daemon_knows = false;	/* a claim came to nothing; the session stands */
 		return 0;
 	}
-	o->state = OFFER_REFUSED;
-	o->reason = m->reason;
 	o->daemon_knows = false;
-	return o->reattach ? 0 : settle(o);
+	return san_offer_fail(o, m->reason);
 }
 
-/* what the daemon's socket did not take before */
+static int on_revoked(struct san_offer *o, const struct proxy_msg *m)
+{
+	if (m->reason == WSD_R_RDMA_FAILED)
+		san.devices_moved = true;
+	if (!o)
+		return 0;
+	if (o->state == OFFER_SETUP || o->state == OFFER_REMOTE)
+		return san_offer_fail(o, m->reason);
+	/* the memory says it too, where both ends look anyway */
+	if (o->state == OFFER_SESSION && o->sock)
+		o->sock->reason = m->reason;
+	return 0;
+}
+
+/* what could not be sent before */
 static int send_waiting(void)
 {
 	struct san_offer *o;
@@ -103,11 +126,8 @@ static int send_waiting(void)
 		if (e == WSAEWOULDBLOCK)
 			break;
 		san_unsent_remove(o);
-		if (!e)
-			continue;
-		o->state = OFFER_REFUSED;
-		o->reason = reason;
-		n += settle(o);
+		if (e)
+			n += san_offer_fail(o, reason);
 	}
 	return n;
 }
@@ -126,15 +146,15 @@ static int on_message(const struct proxy_msg *m)
 			on_reattached(o, m);
 		return 0;
 	case PROXY_MSG_REVOKED:
-		/* the memory says it too, where both ends look anyway */
-		if (o && o->state == OFFER_SESSION && o->sock)
-			o->sock->reason = m->reason;
-		return 0;
+		return on_revoked(o, m);
 	case PROXY_MSG_SAN_SETUP:
+		return o ? san_remote_setup(o, m) : 0;
 	case PROXY_MSG_SAN_REMOTE:
+		return o ? san_remote_peer(o, m) : 0;
 	case PROXY_MSG_SAN_GO:
+		return o ? san_remote_go(o, m) : 0;
 	case PROXY_MSG_SAN_LOOK:
-		return 0;	/* not asked for yet */
+		return 1;	/* who waits looks at the memory itself */
 	}
 	return 0;
 }
@@ -179,6 +199,10 @@ int san_progress(void)
 		n += san_take_message(&m);
 	if (san.starts)
 		n += send_waiting();
+	if (san.starts) {
+		san_remote_devices();
+		san_wait_refresh();
+	}
 	for (struct san_sock *k = san.messages, *next; k; k = next) {
 		uint64_t following;
 
@@ -194,7 +218,7 @@ int san_progress(void)
 /*
  * The child keeps what is mapped and nothing else. Offers that waited are the parent's: here they have
  * failed, which the next progress tells. Sessions are the parent's at the daemon: closing them here
- * only unmaps. One that runs messages cannot be run by two processes and is over in the child.
+ * only unmaps. A put road cannot be posted to here, its memory is still read and written. One that runs messages cannot be run by two processes and is over in the child.
  */
 void san_after_fork(void)
 {
@@ -203,6 +227,8 @@ void san_after_fork(void)
 	if (!san.starts)
 		return;
 	proxy_client_after_fork(san.client);
+	san_wait_close();
+	san_remote_after_fork();
 	for (uint32_t i = 0; i < san.offers.n; i++) {
 		struct san_offer *o = san_table_at(&san.offers, i);
 
@@ -210,9 +236,10 @@ void san_after_fork(void)
 			continue;
 		o->daemon_knows = false;
 		san_unsent_remove(o);
-		if (o->state == OFFER_PENDING) {
+		if (o->state < OFFER_SESSION) {
 			struct san_sock *k = o->sock;
 
+			san_remote_undo(o);
 			o->state = OFFER_REFUSED;
 			o->reason = WSD_R_SHARED;
 			san.deferred = true;

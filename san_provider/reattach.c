@@ -98,7 +98,7 @@ static int ask(struct san_sock *k, const struct wsd_reattach *x, uint64_t end)
 	o->sock = k;
 	k->offer = o;
 	e = send_request(o, x, end, &k->reason);
-	while (!e && o->state == OFFER_PENDING)
+	while (!e && o->state < OFFER_SESSION)
 		if (!wait_some(end)) {
 			k->reason = WSD_R_NO_DAEMON;
 			e = WSAETIMEDOUT;
@@ -112,7 +112,10 @@ static int ask(struct san_sock *k, const struct wsd_reattach *x, uint64_t end)
 		san_offer_drop(o, WSD_R_NONE, 0);
 		return e;
 	}
-	proxy_client_attached(san.client, o->cookie, o->session_id);
+	if (o->remote)
+		k->use = USE_ROAD;
+	else
+		proxy_client_attached(san.client, o->cookie, o->session_id);
 	k->reason = WSD_R_NONE;
 	k->state = SOCK_CONNECTED;
 	return 0;

@@ -8,14 +8,19 @@
  * one for each accepted TCP connection whose companion is expected, and WSPAccept moves an offer with a session
  * into a new socket.
  *
+ * A session is memory that both ends share (struct wsd_session, backend shm: san.rt), or a connection over RDMA with memory of this
+ * end alone (struct wsd_remote, backend verbs: san.rt_remote, opened when the first one is set up, and with it libibverbs). The
+ * daemon's answer decides which; an offer asks for RDMA by WSD_CONNECT_SAN.
+ *
  * Files: startup.c tables and counting; socket.c sockets, addresses, closing; connect.c connect,
  * listen, accept; reattach.c sessions of other processes; progress.c what the daemon answers; event.c network events; data.c
  * transfers; memory.c registrations; ioctl.c control codes; option.c options; control.c our extensions;
- * table.c handles; error.c codes.
+ * table.c handles; error.c codes; remote.c sessions over RDMA; put.c their put road; wait.c what a sleeper waits for.
  *
  * Handles:  what the switch and the daemon give back to us is a number with a generation, looked up in
  *           a table: a stale or invented one answers WSAENOTSOCK and touches nothing.
- * Threads:  one at a time (san_ext.h). Upcalls may call back into the provider, and close the very
+ * Threads:  one at a time (san_ext.h), but for drain(), arm() and wait_fd() in put.c: they look at nothing but san.rt_remote and
+ *           san.wait_fd. Upcalls may call back into the provider, and close the very
  *           socket: after an upcall a socket is looked up again or not used.
  * errno:    left alone by every entry (SAN_ENTRY).
  * Limits:   SAN_SOCKETS, SAN_OFFERS, SAN_REGISTRATIONS for each socket; the transport's and client's own.
@@ -61,8 +66,11 @@ union san_addr {
 	struct sockaddr_in6 in6;
 };
 
+/* in this order: below OFFER_SESSION the outcome is open */
 enum offer_state {
 	OFFER_PENDING,		/* the daemon has it and has not answered */
+	OFFER_SETUP,		/* RDMA: memory mapped, our queue pair made and told; the peer's is awaited */
+	OFFER_REMOTE,		/* RDMA: queue pair connected, READY told; GO is awaited */
 	OFFER_SESSION,		/* conn is connected */
 	OFFER_REFUSED,		/* reason says why */
 };
@@ -76,11 +84,14 @@ struct san_offer {
 	struct wsd_expect expect;	/* role accept; in connect only .data */
 	struct rt_conn *conn;
 	uint64_t session_id;
+	struct wsd_remote *remote;	/* RDMA: memory of this end, mapped; NULL: a session of this host, or none */
+	uint64_t remote_length;
+	WSDPUTROAD road;		/* RDMA: what was handed out; size 0: not yet */
 	unsigned reason;
 	bool daemon_knows;		/* a withdrawal is due */
 	bool reattach;			/* of another process; role is known with the answer */
 	struct wsd_side_at at;		/* reattach: as answered */
-	bool unsent;			/* in san.unsent: the daemon's socket was full */
+	bool unsent;			/* in san.unsent: the daemon's socket was full, or it has not welcomed us */
 	struct san_offer *next_unsent, *prev_unsent;
 };
 
@@ -105,7 +116,7 @@ struct unsent_list {
 enum sock_state { SOCK_NEW, SOCK_BOUND, SOCK_LISTENING, SOCK_CONNECTING, SOCK_CONNECTED, SOCK_FAILED };
 
 /* what the bytes of a session are used for; the first use decides */
-enum sock_use { USE_NONE, USE_RING, USE_MESSAGES };
+enum sock_use { USE_NONE, USE_RING, USE_MESSAGES, USE_ROAD };
 
 struct san_mem;
 
@@ -141,9 +152,18 @@ struct san {
 	WSPUPCALLTABLEEX up;
 	struct proxy_client *client;
 	struct rt_ctx *rt;
+	struct rt_ctx *_Atomic rt_remote;	/* NULL before the first RDMA session of this process */
+	struct san_old_ctx *old;	/* rt_remote of the parents: closed at the end */
+	const char *remote_name;	/* of the backend, "verbs" */
+	bool forced;
+	bool devices_moved;		/* some may be gone and must be let go of */
+	uint32_t san_gen;		/* the daemon's, as it was last seen */
+	_Atomic int wait_fd;		/* private epoll + 1; 0: none */
+	int client_fd;			/* as it was told by handles() */
+	unsigned handles_gen;
 	struct san_table socks, offers;
 	struct san_sock *messages;
-	struct unsent_list unsent;	/* offers that go out at the next progress, in order */
+	struct unsent_list unsent;	/* offers whose next message goes out at the next progress, in order */
 	bool deferred;			/* events to be raised by the next progress */
 };
 
@@ -171,6 +191,10 @@ static inline struct san_sock *san_sock_get(SOCKET s)
 }
 
 int san_error_of(int r);		/* error.c: -errno to a WSA code */
+unsigned san_reason_of(int r);		/* ... and to what the daemon is told when RDMA cannot be set up */
+
+/* startup.c; for tests: a struct rt_verbs_lib in place of libibverbs. Before WSPStartupEx */
+extern const void *san_verbs_lib;
 
 /* --- socket.c --- */
 SOCKET WSPAPI san_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW info, GROUP g, DWORD flags,
@@ -195,7 +219,8 @@ int san_unexpect(struct san_sock *k, const struct wsd_expect *x);
 /* end of an offer: withdrawn if the daemon knows it, its connection closed, freed */
 void san_offer_drop(struct san_offer *o, unsigned reason, uint32_t unread);
 void san_offer_withdraw(struct san_offer *o, unsigned reason, uint32_t unread);
-/* tell the daemon; 0 or a WSA code and *ret_reason. WSAEWOULDBLOCK: its socket is full, nothing was sent */
+/* tell the daemon what is next in its state; 0 or a WSA code and *ret_reason. WSAEWOULDBLOCK: its socket is full, or it has
+ * not said yet what it can: nothing was sent */
 int san_offer_send(struct san_offer *o, unsigned *ret_reason);
 void san_unsent_add(struct san_offer *o);
 void san_unsent_remove(struct san_offer *o);
@@ -214,8 +239,42 @@ int san_event(struct san_sock *k, LONG event, INT error);
 
 /* --- progress.c --- */
 int san_progress(void);
+/* the offer has its outcome: tell whose it is; how many events were raised */
+int san_settle(struct san_offer *o);
+/* an offer whose outcome was open comes to nothing: all undone, withdrawn if the daemon knows it, and told; as san_settle() */
+int san_offer_fail(struct san_offer *o, unsigned reason);
 int san_take_message(const struct proxy_msg *m);	/* closes its descriptor; how many events were raised */
 void san_after_fork(void);
+
+/* --- remote.c: sessions over RDMA --- */
+/* the daemon's answers, in their order; how many events were raised */
+int san_remote_setup(struct san_offer *o, const struct proxy_msg *m);
+int san_remote_peer(struct san_offer *o, const struct proxy_msg *m);
+int san_remote_go(struct san_offer *o, const struct proxy_msg *m);
+/* what is to be sent now in OFFER_SETUP and OFFER_REMOTE; an answer of the client */
+int san_remote_send(struct san_offer *o);
+/* it ends: what was posted may go out; the daemon is told if nothing is left to send. Before the withdrawal */
+void san_remote_stop(struct san_offer *o, unsigned reason);
+/* connection and memory are let go of; nothing if there are none */
+void san_remote_undo(struct san_offer *o);
+/* devices that are going are closed. Others' threads inside: at the next progress */
+void san_remote_devices(void);
+void san_remote_after_fork(void);
+void san_remote_cleanup(void);
+
+/* --- put.c --- */
+int WSPAPI san_put_with_signal(SOCKET s, LPWSDPUTROAD road, LPINT lpErrno);
+int san_ask(struct san_sock *k, const struct wsd_san_ask *a);	/* 0 or a WSA code */
+int san_drain(uint64_t *ret_context, unsigned max);
+int san_arm(void);
+
+/* --- wait.c --- */
+int san_wait_fd(void);
+/* once a context for RDMA is there: make the private epoll, and put in what has come since */
+void san_wait_refresh(void);
+int san_handles(int *fds, int max);
+unsigned san_handles_gen(void);
+void san_wait_close(void);		/* also in a forked child */
 
 /* --- data.c --- */
 int WSPAPI san_send(SOCKET s, LPWSABUF bufs, DWORD n, LPDWORD sent, DWORD flags, LPWSAOVERLAPPED ov,

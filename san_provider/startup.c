@@ -11,6 +11,7 @@
 #include "san_provider/san.h"
 
 struct san san;
+const void *san_verbs_lib;
 
 static void close_everything(void)
 {
@@ -22,6 +23,8 @@ static void close_everything(void)
 			san_sock_close(k);
 	}
 	rt_ctx_close(san.rt);
+	san_remote_cleanup();
+	san_wait_close();
 	proxy_client_free(san.client);
 	san_table_free(&san.socks);
 	san_table_free(&san.offers);
@@ -61,9 +64,24 @@ static const WSPPROC_TABLE proc_table = {
 	.lpWSPSocket = san_socket,
 };
 
+/* WSD_TRANSPORT, for tests: a backend of rdma_transport. One that ends in "verbs" is for RDMA, and forces it */
+static void choose(const char *transport, const char **ret_local)
+{
+	size_t n = strlen(transport);
+
+	san.remote_name = "verbs";
+	*ret_local = "shm";
+	if (n >= 5 && strcmp(transport + n - 5, "verbs") == 0) {
+		san.remote_name = n == 5 ? "verbs" : "fault:verbs";
+		san.forced = true;
+	} else if (n) {
+		*ret_local = transport;
+	}
+}
+
 static int start(void)
 {
-	const char *transport = secure_getenv("WSD_TRANSPORT");
+	const char *transport = secure_getenv("WSD_TRANSPORT"), *local;
 	struct rt_config cfg = { .size = sizeof(cfg), .max_conns = SAN_OFFERS, .max_mrs = SAN_REGISTRATIONS };
 
 	san.socks.max = SAN_SOCKETS;
@@ -71,7 +89,8 @@ static int start(void)
 	san.client = proxy_client_new();
 	if (!san.client)
 		return WSASYSNOTREADY;
-	if (rt_ctx_open(&san.rt, transport && transport[0] ? transport : "shm", &cfg)) {
+	choose(transport ? transport : "", &local);
+	if (rt_ctx_open(&san.rt, local, &cfg)) {
 		san.client = proxy_client_free(san.client);
 		return WSAEPROVIDERFAILEDINIT;
 	}
@@ -82,7 +101,7 @@ __attribute__((visibility("default")))
 int WSPAPI WSPStartupEx(WORD version, LPWSPDATA data, LPWSAPROTOCOL_INFOW info, LPWSPUPCALLTABLEEX up,
 			LPWSPPROC_TABLE table)
 {
-	static const char description[] = "WSD for Linux: same-host SAN provider";
+	static const char description[] = "WSD for Linux: SAN provider";
 	unsigned major = version & 0xff, minor = version >> 8;
 	SAN_ENTRY;
 	int r;

@@ -128,7 +128,8 @@ typedef int(WSPAPI *LPFN_WSDSHAREDRING)(SOCKET s, LPWSDSHAREDRING ring, LPINT lp
 /* the same for a connected SAN socket over RDMA: WSPSharedRing answers WSAEOPNOTSUPP there, this one WSAEOPNOTSUPP elsewhere */
 typedef int(WSPAPI *LPFN_WSDPUTWITHSIGNAL)(SOCKET s, LPWSDPUTROAD road, LPINT lpErrno);
 
-/* WSPIoctl on such a socket, in: struct wsd_san_ask. Never blocks; the answer is a word of struct wsd_remote. WSAENETDOWN: no daemon */
+/* WSPIoctl on such a socket, in: struct wsd_san_ask. Never blocks; the answer is a word of struct wsd_remote. WSAENETDOWN: no daemon;
+ * WSAEWOULDBLOCK: its socket is full, ask again */
 #define SIO_WSD_SAN_ASK		0x98000004u	/* IOC_IN | IOC_VENDOR, code 4 */
 
 struct wsd_san_ask {
@@ -182,6 +183,8 @@ typedef struct wsd_control {
 	unsigned (*subnets)(struct wsd_subnet *ret, unsigned max, uint32_t *ret_gen);
 	/* use RDMA also between ends of one host: WSD_TRANSPORT=verbs, or the catalog's entry says so */
 	int (*forced)(void);
+	/* the key "options" of the provider's entry in the catalog; before the first socket. "transport=verbs": forced() */
+	void (*set_options)(const char *options);
 } WSDCONTROL, *LPWSDCONTROL;
 
 typedef int(WSPAPI *LPFN_WSDCONTROL)(LPWSDCONTROL control, LPINT lpErrno);

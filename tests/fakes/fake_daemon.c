@@ -98,11 +98,16 @@ static void welcome(struct fake_daemon *d, int client, uint64_t cookie)
 	close(fd);
 }
 
-#define TAKE(array, count, type)                            \
-	do {                                                \
-		need(len == sizeof(type), "length of " #type); \
-		need(d->count < FAKE_RECORDS, "records");   \
-		memcpy(&d->array[d->count++], buf, len);    \
+void fake_daemon_welcome(struct fake_daemon *d, int client)
+{
+	welcome(d, client, d->caps);
+}
+
+#define TAKE(array, count, type)                                                     \
+	do {                                                                         \
+		need(len == sizeof(type), "length of " #type);                       \
+		need(d->count < sizeof(d->array) / sizeof(d->array[0]), "records");  \
+		memcpy(&d->array[d->count++], buf, len);                                \
 	} while (0)
 
 static void take(struct fake_daemon *d, int client, const char *buf, size_t len)
@@ -115,7 +120,7 @@ static void take(struct fake_daemon *d, int client, const char *buf, size_t len)
 	switch (h.type) {
 	case WSD_MSG_HELLO:
 		if (!d->silent)
-			welcome(d, client, h.cookie);
+			welcome(d, client, d->caps);
 		break;
 	case WSD_MSG_OFFER:
 		need(len == sizeof(struct wsd_msg_offer) && d->n_offers < FAKE_RECORDS && h.cookie, "offer");
@@ -127,6 +132,21 @@ static void take(struct fake_daemon *d, int client, const char *buf, size_t len)
 		break;
 	case WSD_MSG_ATTACHED:
 		TAKE(attached, n_attached, struct wsd_msg_attached);
+		break;
+	case WSD_MSG_OFFER_SAN:
+		need(d->caps & WSD_CAP_SAN, "OFFER_SAN was not offered");
+		need(len == sizeof(struct wsd_msg_offer_san) && d->n_offers_san < FAKE_SAN_RECORDS && h.cookie, "offer");
+		d->offer_san[d->n_offers_san].client = client;
+		memcpy(&d->offer_san[d->n_offers_san++].m, buf, len);
+		break;
+	case WSD_MSG_SAN_LOCAL:
+		TAKE(local, n_locals, struct wsd_msg_san_blob);
+		break;
+	case WSD_MSG_SAN_READY:
+		TAKE(ready, n_readies, struct wsd_msg_san_plain);
+		break;
+	case WSD_MSG_SAN_ASK:
+		TAKE(ask, n_asks, struct wsd_msg_san_plain);
 		break;
 	default:
 		need(false, "unknown type");

@@ -180,6 +180,8 @@ static bool start_provider(const struct wsd_provider *p)
 		put_with_signal = NULL;
 	if (control.set_places)
 		control.set_places(cfg.daemon, cfg.runtime_dir);
+	if (control.set_options)
+		control.set_options(p->options);
 	log_debug("provider %s started", p->name);
 	return true;
 no:

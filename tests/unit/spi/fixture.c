@@ -14,6 +14,7 @@ WSPPROC_TABLE t;
 WSDCONTROL control;
 struct upcalls up;
 LPFN_WSDSHAREDRING shared_ring;
+LPFN_WSDPUTWITHSIGNAL put_with_signal;
 LPFN_WSPREGISTERMEMORY reg_mem;
 LPFN_WSPDEREGISTERMEMORY dereg_mem;
 LPFN_WSPREGISTERRDMAMEMORY reg_rdma;
@@ -72,6 +73,15 @@ WSPUPCALLTABLEEX uptable = {
 	.lpWPUCompleteOverlappedRequest = complete,
 };
 
+#ifdef WSD_SAN_STATIC	/* linked, so that a test reaches its insides */
+int WSPAPI WSPStartupEx(WORD version, LPWSPDATA data, LPWSAPROTOCOL_INFOW info, LPWSPUPCALLTABLEEX table, LPWSPPROC_TABLE procs);
+
+void load(void)
+{
+	startup = WSPStartupEx;
+	memset(&up, 0, sizeof(up));
+}
+#else
 void load(void)
 {
 	void *so = dlopen(WSD_SAN_SO, RTLD_NOW | RTLD_LOCAL);
@@ -81,6 +91,7 @@ void load(void)
 	cr_assert_not_null(startup);
 	memset(&up, 0, sizeof(up));
 }
+#endif
 
 int get_ext(const GUID *g, void **ret)
 {
@@ -98,7 +109,7 @@ int get_ext(const GUID *g, void **ret)
 void begin(void)
 {
 	static const GUID g[] = { WSAID_WSDSHAREDRING, WSAID_WSDCONTROL, WSAID_REGISTERMEMORY, WSAID_DEREGISTERMEMORY,
-				  WSAID_REGISTERRDMAMEMORY, WSAID_DEREGISTERRDMAMEMORY, WSAID_RDMAWRITE };
+				  WSAID_REGISTERRDMAMEMORY, WSAID_DEREGISTERRDMAMEMORY, WSAID_RDMAWRITE, WSAID_WSDPUTWITHSIGNAL };
 	WSAPROTOCOL_INFOW tcp = { .iAddressFamily = AF_INET, .iSocketType = SOCK_STREAM, .iProtocol = IPPROTO_TCP };
 	LPFN_WSDCONTROL get_control;
 	WSPDATA data;
@@ -113,6 +124,7 @@ void begin(void)
 	cr_assert_eq(get_ext(&g[4], (void **)&reg_rdma), 0);
 	cr_assert_eq(get_ext(&g[5], (void **)&dereg_rdma), 0);
 	cr_assert_eq(get_ext(&g[6], (void **)&rdma_write), 0);
+	cr_assert_eq(get_ext(&g[7], (void **)&put_with_signal), 0);
 	control.size = sizeof(control);
 	cr_assert_eq(get_control(&control, &e), 0);
 }
@@ -212,14 +224,20 @@ SOCKET new_listener(int fd, struct event *ev)
 	return s;
 }
 
-int connect_beside(SOCKET s, int fd)
+int connect_with(SOCKET s, const struct wsd_connect_data *d)
 {
-	struct wsd_connect_data d = connect_data(fd, 1);
-	WSABUF b = { sizeof(d), (char *)&d };
+	WSABUF b = { sizeof(*d), (char *)d };
 	struct sockaddr_storage a;
 	socklen_t len = sizeof(a);
 	INT e = 0;
 
-	cr_assert_eq(getpeername(fd, (void *)&a, &len), 0);
+	cr_assert_eq(getpeername(d->fd, (void *)&a, &len), 0);
 	return t.lpWSPConnect(s, (void *)&a, len, &b, NULL, NULL, NULL, &e) ? e : 0;
+}
+
+int connect_beside(SOCKET s, int fd)
+{
+	struct wsd_connect_data d = connect_data(fd, 1);
+
+	return connect_with(s, &d);
 }

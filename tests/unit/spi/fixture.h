@@ -34,6 +34,7 @@ extern WSPPROC_TABLE t;
 extern WSDCONTROL control;
 extern struct upcalls up;
 extern LPFN_WSDSHAREDRING shared_ring;
+extern LPFN_WSDPUTWITHSIGNAL put_with_signal;
 extern LPFN_WSPREGISTERMEMORY reg_mem;
 extern LPFN_WSPDEREGISTERMEMORY dereg_mem;
 extern LPFN_WSPREGISTERRDMAMEMORY reg_rdma;
@@ -55,6 +56,7 @@ SOCKET new_bound(int fd);		/* SAN socket beside fd, bound to its address */
 SOCKET new_listener(int fd, struct event *ev);
 /* WSPConnect beside fd; 0 or the WSA code */
 int connect_beside(SOCKET s, int fd);
+int connect_with(SOCKET s, const struct wsd_connect_data *d);	/* d->fd says beside what */
 double now(void);
 
 #endif
