@@ -12,9 +12,16 @@
 #include "tools/lib/place.h"
 #include "tools/wsdctl/wsdctl.h"
 
-/* the provider of this project: what "install" without a name installs */
+/* the provider of this project: what "install" without a name installs, and the same for RDMA on one host too (wsdrun --provider) */
 #define OWN_NAME	"wsd-shm"
-#define OWN_ID		"{3d2f0a61-5c0e-4b57-9a3b-6f1f2c77d001}"
+#define OWN_VERBS	"wsd-verbs"
+
+static const struct own {
+	const char *name, *id, *options;
+} own[] = {
+	{ OWN_NAME, "{3d2f0a61-5c0e-4b57-9a3b-6f1f2c77d001}", NULL },
+	{ OWN_VERBS, "{3d2f0a61-5c0e-4b57-9a3b-6f1f2c77d002}", "transport=verbs" },
+};
 
 const char *catalog_path(const char *wanted)
 {
@@ -174,7 +181,8 @@ int cmd_install(int argc, char **argv)
 	};
 	static const struct argp argp = {
 		.options = list, .parser = parse, .args_doc = "[NAME]",
-		.doc = "Put a provider into the catalog. Without NAME: " OWN_NAME ", the provider of this installation.",
+		.doc = "Put a provider into the catalog. Without NAME: " OWN_NAME ", the provider of this installation; " OWN_VERBS
+		       ": the same, to be chosen with wsdrun --provider for RDMA also on one host.",
 	};
 	struct wsd_catalog_error err = { "" };
 	struct options o = { 0 };
@@ -184,11 +192,14 @@ int cmd_install(int argc, char **argv)
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
-	if (!o.name) {
+	o.name = o.name ? o.name : OWN_NAME;
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]) && !o.id; i++) {
+		if (strcmp(o.name, own[i].name))
+			continue;
 		place_find(&place);
-		o.name = OWN_NAME;
-		o.id = o.id ? o.id : OWN_ID;
+		o.id = own[i].id;
 		o.path = o.path ? o.path : place.provider[0] ? place.provider : NULL;
+		o.options = o.options ? o.options : own[i].options;
 	}
 	if (!o.id || !o.path) {
 		complain("install: %s is needed", o.id ? "--path" : "--id");

@@ -29,7 +29,7 @@ struct options {
 enum { OPT_STATS = 256, OPT_JSON, OPT_NO_ACCEL, OPT_DAEMON, OPT_SOCKET, OPT_NO_START, OPT_OFFER_AFTER, OPT_RING_SIZE };
 
 static const struct argp_option option_list[] = {
-	{ "provider", 'p', "NAME|GUID", 0, "use only this provider of the catalog", 0 },
+	{ "provider", 'p', "NAME|GUID", 0, "use only this provider of the catalog; verbs: RDMA also within this host", 0 },
 	{ "stats", OPT_STATS, NULL, 0, "print a summary on stderr when CMD has ended", 0 },
 	{ "stats-json", OPT_JSON, "FILE", 0, "write the summary as JSON (-: to stdout)", 0 },
 	{ "no-accel", OPT_NO_ACCEL, NULL, 0, "run CMD without the switch", 0 },
@@ -53,6 +53,12 @@ void note(const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
+}
+
+/* short words for the entries of this project's provider */
+static const char *provider_name(const char *arg)
+{
+	return strcmp(arg, "verbs") == 0 ? "wsd-verbs" : strcmp(arg, "shm") == 0 ? "wsd-shm" : arg;
 }
 
 /* decimal number, K or M may follow; false if it is anything else */
@@ -81,7 +87,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'p':
-		o->provider = arg;
+		o->provider = provider_name(arg);
 		ok = *arg;
 		break;
 	case 'v':
