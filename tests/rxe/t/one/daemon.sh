@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# wsd-proxyd finds the device, and hears when it, its link or its addresses go and come: its clients are told at once
+. "$(dirname "$0")/../../functions.sh"
+
+"$WSD_BUILD/tools/wsdctl" status --devices >"$T/devices.log" || fail "wsdctl status --devices"
+grep -qE "^$WSD_RXE_DEVICE +1 +$WSD_RXE_NETDEV +[0-9]+ +4096 +${WSD_RXE_ADDRESS//./\\.} " "$T/devices.log" || fail "devices: $(cat "$T/devices.log")"
+timeout 100 "$WSD_BUILD/tests/unit/proxy/proxy-rxe" --jobs 1 >"$T/proxy-rxe.log" 2>&1 || fail "proxy-rxe: $(cat "$T/proxy-rxe.log")"
