@@ -292,6 +292,7 @@ static void held(unsigned n)
 
 	while ((r = road.hold(road.conn, n)) == 1) {
 		control.drain(changed, 8);
+		control.progress();
 		if (now() > end)
 			die("hold: not for %d s", SECONDS);
 	}
@@ -299,13 +300,17 @@ static void held(unsigned n)
 		die("hold: %d", r);
 }
 
+/* a word that does not fit is torn: the one before counts */
 static uint64_t cursor(void)
 {
+	static uint64_t last;
 	const struct wsd_remote *m = road.base;
 	const volatile struct wsd_remote_ctl *c = (void *)((char *)road.base + WSD_REMOTE_PAGE);
 	uint64_t w[2] = { c->credit.cursor, c->credit.flags }, check = c->credit.check;
 
-	return check == wsd_remote_check(m->nonce, WSD_CTL_CREDIT, w, 2) ? w[0] : 0;
+	if (check == wsd_remote_check(m->nonce, WSD_CTL_CREDIT, w, 2) && w[0] > last)
+		last = w[0];
+	return last;
 }
 
 static uint64_t known;		/* cursor, or head, as it was looked at last */
