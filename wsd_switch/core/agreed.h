@@ -139,7 +139,7 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap);
 
 /* ---- agreed_wait.c ---- */
-/* who sleeps, for those of our threads that have to wake it; fd: raised by them. Place -1: none, it sleeps in slices */
+/* who sleeps, for those of our threads that have to wake it; fd: raised by them. Place 0: none, it sleeps in slices */
 struct waiter {
 	int place;
 };
@@ -148,6 +148,7 @@ void waiter_end(struct waiter *w);
 int waiter_fd(const struct waiter *w);	/* -1: none */
 void waiter_seen(const struct waiter *w);	/* its descriptor was readable; before looking */
 /* the same for a set, which keeps its place: who sleeps there counts itself in and out */
+bool waiter_keep(struct waiter *w);
 void waiter_count(const struct waiter *w, int n);
 void waiter_tell(const struct waiter *w);
 void waiters_tell(void);		/* all who sleep look again */

@@ -31,6 +31,7 @@
 #define BEHIND_NAP_MS	20		/* a frame stands behind ring bytes that have not come: they, or the daemon's, will wake us */
 #define PART_NAP_MS	5		/* a part of a header: nobody wakes us for the rest */
 #define END_NAP_MS	1
+#define CHILD_NAP_MS	20
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
 
 struct need {
@@ -468,6 +469,12 @@ void agreed_grant(struct thr *t, struct conn *c, int fd)
 
 /* ---- receive ---- */
 
+static void want_return(struct conn *c)
+{
+	if (!(atomic_fetch_or(&road_of(c)->asked, 1u << WSD_SAN_WANT_RETURN) & (1u << WSD_SAN_WANT_RETURN)))
+		agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
+}
+
 static int64_t timeout_end(int fd)
 {
 	struct timeval tv = { 0, 0 };
@@ -507,8 +514,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			return fail(e);
 	}
 	rx_touch(c);
-	if (unlikely(!road_mine(r)) && !(atomic_fetch_or(&r->asked, 1u << WSD_SAN_WANT_RETURN) & (1u << WSD_SAN_WANT_RETURN)))
-		agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);	/* a second process: fork by itself returned nothing (A4) */
+	if (unlikely(!road_mine(r)))
+		want_return(c);		/* a second process: fork by itself returned nothing (A4) */
 	for (;;) {
 		uint32_t y;
 
@@ -606,6 +613,8 @@ static bool readable(struct thr *t, struct conn *c, int fd, struct need *n)
 
 	for (i = 0; i < 64; i++) {
 		k = pump(t, c, fd, &v, MSG_PEEK, n);
+		if (k < 0 && k != -EAGAIN && k != -ENODATA)
+			atomic_store(&c->s->kept_err, (int)-k);		/* it is told once, and not to us */
 		if (k)
 			return k != -EAGAIN;
 		if (agreed_plain_in(c))
@@ -632,6 +641,12 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 			*ret_mask &= ~(uint32_t)(POLLIN | POLLRDNORM | POLLRDHUP);
 		*ret_nap = n.nap_ms;
 		credit_due(r, 2);
+	}
+	if (unlikely(!road_mine(r)) && y != WSD_Y_PLAIN && y != WSD_Y_DONE) {
+		/* a second process (A4): what the device brings to the first one nobody tells us */
+		want_return(c);
+		if (!*ret_nap || *ret_nap > CHILD_NAP_MS)
+			*ret_nap = CHILD_NAP_MS;
 	}
 	x = atomic_load(&r->rs->xstate);
 	if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {

@@ -183,8 +183,16 @@ static void start(struct conn *c, int fd)
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
 	uint64_t w[3];
+	bool ok;
 	int k;
 
+	/* sets that wait for it are woken by roads from here on (F15) */
+	if (!lock_try(&c->s->open_lock, thr_tid(thr_get())))
+		return;
+	ok = eset_wake(c);
+	lock_drop(&c->s->open_lock);
+	if (!ok)
+		return;
 	atomic_store(&rs->xstate, WSD_X_STARTING);	/* then the senders, then H (F13) */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&c->s->in_send) != 0)

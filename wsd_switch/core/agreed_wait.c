@@ -25,7 +25,8 @@
 #define BUSY_NAP_MS	1	/* others' completions keep the device from being armed */
 #define ARM_TRIES	4
 #define SPIN_ASK_US	20	/* TCP is looked at this often meanwhile */
-#define WAITERS_MAX	64
+#define WAITERS_MAX	128
+#define SETS_MAX	96	/* of them for sets, which keep theirs */
 
 struct place {
 	_Atomic uint32_t used;
@@ -88,29 +89,40 @@ static int place_get(void)
 /* a set keeps its place: waiter_count() says who sleeps there */
 void waiter_begin(struct waiter *w)
 {
-	if (w->place < 0)
-		w->place = place_get();
-	if (w->place >= 0)
-		atomic_fetch_add(&places[w->place].asleep, 1);
+	if (!w->place)
+		w->place = place_get() + 1;
+	if (w->place)
+		atomic_fetch_add(&places[w->place - 1].asleep, 1);
+}
+
+bool waiter_keep(struct waiter *w)
+{
+	static _Atomic uint32_t n;
+
+	if (w->place)
+		return true;
+	if (atomic_fetch_add(&n, 1) >= SETS_MAX || !(w->place = place_get() + 1))
+		atomic_fetch_sub(&n, 1);
+	return w->place;
 }
 
 void waiter_end(struct waiter *w)
 {
 	struct place *p;
 
-	if (w->place < 0)
+	if (!w->place)
 		return;
-	p = &places[w->place];
+	p = &places[w->place - 1];
 	atomic_store(&p->asleep, 0);
 	if (atomic_load(&p->told))
 		waiter_seen(w);
-	w->place = -1;
+	w->place = 0;
 	atomic_store(&p->used, 0);
 }
 
 int waiter_fd(const struct waiter *w)
 {
-	return w->place < 0 ? -1 : atomic_load_explicit(&places[w->place].fd, memory_order_relaxed) - 1;
+	return !w->place ? -1 : atomic_load_explicit(&places[w->place - 1].fd, memory_order_relaxed) - 1;
 }
 
 /* first the descriptor, then the mark, then the caller looks: who finds the mark still set changed the state before that */
@@ -119,17 +131,17 @@ void waiter_seen(const struct waiter *w)
 	uint64_t v;
 	int e = errno;
 
-	if (w->place < 0)
+	if (!w->place)
 		return;
 	(void)real.syscall(SYS_read, waiter_fd(w), &v, sizeof(v));	/* no cancellation point */
-	atomic_store(&places[w->place].told, 0);
+	atomic_store(&places[w->place - 1].told, 0);
 	errno = e;
 }
 
 void waiter_count(const struct waiter *w, int n)
 {
-	if (w->place >= 0)
-		atomic_fetch_add(&places[w->place].asleep, (uint32_t)n);
+	if (w->place)
+		atomic_fetch_add(&places[w->place - 1].asleep, (uint32_t)n);
 }
 
 static void tell(struct place *p)
@@ -146,8 +158,8 @@ static void tell(struct place *p)
 
 void waiter_tell(const struct waiter *w)
 {
-	if (w->place >= 0)
-		tell(&places[w->place]);
+	if (w->place)
+		tell(&places[w->place - 1]);
 }
 
 void waiters_tell(void)
@@ -289,7 +301,7 @@ bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t cha
 
 int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes)
 {
-	struct waiter me __attribute__((cleanup(waiter_end))) = { -1 };
+	struct waiter me __attribute__((cleanup(waiter_end))) = { 0 };
 	struct road *r = road_of(c);
 	struct pollfd p[3] = { { .fd = fd, .events = events | POLLRDHUP }, { .fd = road_wait_fd(), .events = POLLIN }, { .events = POLLIN } };
 	int64_t left, rest;

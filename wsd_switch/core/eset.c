@@ -12,6 +12,13 @@
  *
  * Changes of mirror and list are made under set->lock, which is tried with a bound. Not got: the connection goes to TCP for
  * good and the kernel's own set is exact for it. The walk takes no lock.
+ *
+ * Sets with connections to other hosts (agreed.h) are waited for by road_wait(). Their registrations are on the set's road list; one is
+ * looked at when the kernel reported it, when its road changed since the last look, or when that left something (hot). From the
+ * first grant or start on two descriptors more are in the set, the device's and one by which other threads wake it (A1), with cookies of
+ * ours; they go with the last such registration, and before the set gets to others. A kernel event of such a connection says
+ * that there are TCP bytes, which may be a header whose ring bytes are still on their way: what it is worth road_report() says, and
+ * meanwhile the kernel is not asked (hold).
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +35,13 @@
 #include "wsd_switch/core/switch.h"
 
 #define KICK_COOKIE	0x9c5d0e7b31f6a284ull	/* the eventfd of G17; never reported */
+#define WAKE_COOKIE	0x9c5d0e7b31f70000ull	/* wake descriptors (A1): | generation << 1 | which; never reported */
+#define WAKE_MASK	(~0xffffull)
+#define WAKE_GEN(g)	(((g) & 0x7fffu) << 1)
+#define WAKE_DEVICE	0u
+#define WAKE_THREADS	1u
+#define WOKEN_DEVICE	1u	/* t->woken */
+#define WOKEN_FOREIGN	2u	/* a cookie that is none of ours: a parent's, in a set that it shares with us */
 #define BAD_EVENTS	(EPOLLONESHOT | EPOLLEXCLUSIVE)
 #define IN_EVENTS	(EPOLLIN | EPOLLRDNORM)
 #define EVENT_BITS	(EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | \
@@ -51,6 +65,15 @@ struct reg {
 	epoll_data_t k_data;
 	int32_t open_idx;
 	uint32_t round, ev_idx;
+	/* to another host */
+	int32_t road_idx;
+	uint32_t kev;		/* what the kernel reported in this round */
+	uint32_t hold, extra;	/* the kernel's mask is without, and with, these */
+	uint32_t seen;		/* road_changes() before the last look ... */
+	bool seen_ok;		/* ... if there was one */
+	bool hot;		/* look again whatever changed */
+	bool in_due;		/* edge-triggered: the kernel's edge came before there was something to read */
+	bool out_due, out_told;	/* edge-triggered: writable again after the start (A2) */
 	struct reg *next_conn, *next_fd, *next_data, *next_dirty;
 };
 
@@ -73,6 +96,17 @@ struct eset {
 	bool kicked;
 	int epfd;
 	uint32_t round, rot;
+	/* connections to other hosts */
+	struct reg *_Atomic *_Atomic roads;
+	uint32_t road_cap, road_rot;
+	_Atomic uint32_t n_roads;
+	_Atomic uint32_t relist;	/* some are not listed yet */
+	struct waiter wake;		/* its place stays with this memory, set after set */
+	bool wake_on;			/* both descriptors are in the kernel's set */
+	bool road_turn;			/* with room for one event: the roads before the kernel */
+	_Atomic uint32_t foreign;	/* a parent's wake descriptors are in it */
+	int wake_fd;
+	uint32_t wake_gen;
 	_Atomic uint64_t asked;
 	struct ledger led;
 	struct doze doze;
@@ -154,12 +188,17 @@ void eset_new(int epfd)
 				s = &set_pool[i];
 	}
 	if (s) {
-		struct reg *_Atomic *open = atomic_load(&s->open);
-		uint32_t cap = s->cap;
+		struct reg *_Atomic *open = atomic_load(&s->open), *_Atomic *roads = atomic_load(&s->roads);
+		uint32_t cap = s->cap, road_cap = s->road_cap, gen = s->wake_gen;
+		struct waiter wake = s->wake;
 
 		memset(s, 0, sizeof(*s));
 		atomic_store(&s->open, open);
 		s->cap = cap;
+		atomic_store(&s->roads, roads);
+		s->road_cap = road_cap;
+		s->wake_gen = gen;
+		s->wake = wake;
 		s->epfd = epfd;
 		led_init(&s->led);
 		atomic_store(&s->n_fd, 1);
@@ -314,12 +353,118 @@ static bool list_enter(struct eset *s, struct reg *r)
 	return true;
 }
 
+/* ---- connections to other hosts: the list, the wake descriptors; set->lock held ---- */
+
+static bool road_enter(struct eset *s, struct reg *r)
+{
+	uint32_t n = atomic_load(&s->n_roads), i;
+	struct reg *_Atomic *v = atomic_load(&s->roads), *_Atomic *big;
+
+	if (r->road_idx >= 0)
+		return true;
+	if (n == s->road_cap) {
+		uint32_t cap = s->road_cap ? s->road_cap * 2 : 512;
+
+		big = mmap(NULL, cap * sizeof(*big), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (big == MAP_FAILED)
+			return false;
+		for (i = 0; i < n; i++)
+			atomic_store(&big[i], atomic_load(&v[i]));
+		atomic_store(&s->roads, big);
+		s->road_cap = cap;
+		v = big;
+	}
+	r->road_idx = (int32_t)n;
+	r->seen_ok = false;
+	atomic_store(&v[n], r);
+	atomic_store(&s->n_roads, n + 1);
+	return true;
+}
+
+/* something is under way that TCP alone does not tell */
+static bool road_live(const struct conn *c)
+{
+	const struct wsd_remote *rs = road_of(c)->rs;
+	uint32_t x = atomic_load(&rs->xstate), y = atomic_load(&rs->ystate);
+
+	return (y != WSD_Y_PLAIN && y != WSD_Y_DONE) || (x != WSD_X_PLAIN && x != WSD_X_DONE);
+}
+
+static uint64_t wake_cookie(const struct eset *s, uint32_t which)
+{
+	return WAKE_COOKIE | WAKE_GEN(s->wake_gen) | which;
+}
+
+static bool wake_add(const struct eset *s, int fd, uint32_t which)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = wake_cookie(s, which) };
+
+	return real.epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) == 0 ||
+	       (errno == EEXIST && real.epoll_ctl(s->epfd, EPOLL_CTL_MOD, fd, &ev) == 0);
+}
+
+static void wake_remove(struct eset *s)
+{
+	struct epoll_event x;
+	int e = errno;
+
+	if (!s->wake_on)
+		return;
+	s->wake_on = false;
+	real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, s->wake_fd, &x);
+	real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, waiter_fd(&s->wake), &x);
+	errno = e;
+}
+
+/* who sleeps there already is woken by them, too: and then arms the device like all others */
+static bool wake_install(struct eset *s)
+{
+	int fd = road_wait_fd(), e = errno;
+	bool ok;
+
+	if (s->wake_on && s->wake_fd == fd)
+		return true;
+	if (fd < 0 || atomic_load(&s->nested) || s->inherited || atomic_load(&s->foreign) || !waiter_keep(&s->wake))
+		return false;
+	wake_remove(s);
+	s->wake_gen++;
+	s->wake_fd = fd;
+	s->wake_on = true;
+	ok = wake_add(s, fd, WAKE_DEVICE) && wake_add(s, waiter_fd(&s->wake), WAKE_THREADS);
+	if (!ok)
+		wake_remove(s);
+	else if (atomic_load(&s->sleepers))
+		waiter_tell(&s->wake);
+	errno = e;
+	return ok;
+}
+
+static void road_leave_list(struct eset *s, struct reg *r)
+{
+	struct reg *_Atomic *v = atomic_load(&s->roads);
+	uint32_t last = atomic_load(&s->n_roads) - 1;
+	struct reg *m;
+
+	if (r->road_idx < 0)
+		return;
+	m = atomic_load(&v[last]);
+	if (m != r) {
+		m->road_idx = r->road_idx;
+		atomic_store(&v[r->road_idx], m);
+	}
+	atomic_store(&s->n_roads, last);
+	r->road_idx = -1;
+	if (last == 0)
+		wake_remove(s);
+}
+
 static void reg_remove(struct eset *s, struct reg *r)
 {
 	struct conn *c = r->c;
 	struct reg **l = &s->by_fd[hash_fd(r->fd)], *p;
 
 	list_remove(s, r);
+	road_leave_list(s, r);
 	while (*l && *l != r)
 		l = &(*l)->next_fd;
 	if (*l)
@@ -365,7 +510,7 @@ static struct reg *reg_add(struct eset *s, int fd, struct conn *c, const struct 
 	r->c = c;
 	memset(&r->fd, 0, sizeof(*r) - offsetof(struct reg, fd));
 	r->fd = fd;
-	r->open_idx = -1;
+	r->open_idx = r->road_idx = -1;
 	r->data = ev->data;
 	r->next_fd = s->by_fd[hash_fd(fd)];
 	s->by_fd[hash_fd(fd)] = r;
@@ -374,6 +519,8 @@ static struct reg *reg_add(struct eset *s, int fd, struct conn *c, const struct 
 	atomic_store(&c->regs, r);
 	if (conn_att(c))
 		atomic_fetch_add(&s->n_att, 1);
+	else if (unlikely(conn_agreed(c)) && !road_enter(s, r))
+		atomic_store(&s->relist, 1);
 	return r;
 }
 
@@ -386,23 +533,29 @@ static void reg_events(struct reg *r, uint32_t events)
 	r->bad = bad;
 	c->et_regs += !!(events & EPOLLET) - !!(r->events & EPOLLET);
 	r->events = events;
-	r->rep = false;
+	r->rep = r->seen_ok = false;
+	r->hold = r->extra = 0;
+}
+
+static uint32_t kernel_events(const struct reg *r)
+{
+	return (r->events & ~r->hold) | r->extra;
 }
 
 /* bring the kernel's set up to date for one registration (G19) */
 static void flush_one(struct eset *s, struct reg *r)
 {
-	struct epoll_event ev = { .events = r->events, .data = r->data };
+	struct epoll_event ev = { .events = kernel_events(r), .data = r->data };
 	int e = errno;
 
 	if (r->want && !r->in_kernel)
 		real.epoll_ctl(s->epfd, EPOLL_CTL_ADD, r->fd, &ev);
 	else if (!r->want && r->in_kernel)
 		real.epoll_ctl(s->epfd, EPOLL_CTL_DEL, r->fd, &ev);
-	else if (r->want && (r->k_events != r->events || r->k_data.u64 != r->data.u64))
+	else if (r->want && (r->k_events != ev.events || r->k_data.u64 != r->data.u64))
 		real.epoll_ctl(s->epfd, EPOLL_CTL_MOD, r->fd, &ev);
 	r->in_kernel = r->want;
-	r->k_events = r->events;
+	r->k_events = ev.events;
 	r->k_data = r->data;
 	errno = e;
 }
@@ -452,10 +605,31 @@ void eset_flush_all(void)
 
 /* ---- opening ---- */
 
+bool eset_wake(struct conn *c)
+{
+	uint32_t tid = thr_tid(thr_get());
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn) {
+		bool mine = atomic_load(&r->set->lock) == tid, ok;	/* a look at the set may be what brought us here */
+
+		if (!mine && !lock_try(&r->set->lock, tid))
+			return false;
+		ok = road_enter(r->set, r) && wake_install(r->set);
+		if (!mine)
+			lock_drop(&r->set->lock);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
 bool eset_grant(struct conn *c)
 {
-	/* waits do not know roads yet: blocking receives only */
-	return !atomic_load(&c->regs) && !atomic_load(&c->polled) && !atomic_load(&c->s->nonblock);
+	/* every wait for it goes through us (G14.3) */
+	if (c->bad_regs || (atomic_load(&c->s->nonblock) && !atomic_load(&c->regs) && !atomic_load(&c->polled)))
+		return false;
+	return eset_wake(c);
 }
 
 bool eset_enter_open(struct conn *c)
@@ -509,7 +683,10 @@ void eset_attached(struct conn *c)
 	struct reg *r;
 
 	for (r = atomic_load(&c->regs); r; r = r->next_conn)
-		atomic_fetch_add(&r->set->n_att, 1);
+		if (conn_agreed(c))
+			atomic_store(&r->set->relist, 1);	/* entered by who waits next */
+		else
+			atomic_fetch_add(&r->set->n_att, 1);
 }
 
 /* ---- G17: wake a set whose sleeper cannot know ---- */
@@ -583,6 +760,13 @@ static void cover(struct eset *s, struct reg *r, struct conn *c)
 {
 	uint32_t head;
 
+	if (unlikely(conn_agreed(c))) {
+		if (road_live(c) && (r->bad || !wake_install(s)))
+			agreed_leave(c, WSD_R_UNTRACKED);
+		if (s->wake_on && atomic_load(&s->sleepers))
+			waiter_tell(&s->wake);		/* it may be readable just now */
+		return;
+	}
 	if (!conn_att(c))
 		return;
 	if (!(atomic_load(&c->rx->gate) & WSD_GATE_OPEN) && rx_avail(c) == 0)
@@ -905,6 +1089,23 @@ static void join_ring(struct eset *s, struct reg *r, struct epoll_event *ev)
 		edge_told(r, e);
 }
 
+static bool has_roads(struct eset *s)
+{
+	return unlikely(atomic_load_explicit(&s->n_roads, memory_order_relaxed) || atomic_load_explicit(&s->relist, memory_order_relaxed) ||
+			atomic_load_explicit(&s->foreign, memory_order_relaxed));
+}
+
+static void wake_reported(struct eset *s, uint64_t cookie)
+{
+	if (s->wake_on && cookie == wake_cookie(s, WAKE_DEVICE))
+		thr_get()->woken |= WOKEN_DEVICE;
+	else if (s->wake_on && cookie == wake_cookie(s, WAKE_THREADS))
+		waiter_seen(&s->wake);
+	else if (!s->wake_on)
+		thr_get()->woken |= WOKEN_FOREIGN;
+	/* else of an older generation, taken out meanwhile */
+}
+
 /* What the kernel reported: remember it for G13, and take out the kick. Returns the events left. set->lock held
  * or, `locked` false, not: then every connection of the set is marked. */
 static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
@@ -920,9 +1121,13 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
 				unkick(s);
 			continue;
 		}
+		if (unlikely((ev[i].data.u64 & WAKE_MASK) == WAKE_COOKIE)) {
+			wake_reported(s, ev[i].data.u64);
+			continue;
+		}
 		if (i != j)
 			ev[j] = ev[i];
-		if (atomic_load_explicit(&s->n_att, memory_order_relaxed)) {
+		if (atomic_load_explicit(&s->n_att, memory_order_relaxed) || has_roads(s)) {
 			if (locked && !s->ambiguous)
 				for (r = s->by_data[hash_data(ev[i].data.u64)]; r; r = r->next_data)
 					if (r->data.u64 == ev[i].data.u64)
@@ -941,6 +1146,10 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
 			if (r) {
 				r->round = s->round;
 				r->ev_idx = (uint32_t)j;
+				if (unlikely(r->road_idx >= 0)) {	/* look_roads() follows */
+					r->kev = ev[j++].events;
+					continue;
+				}
 				if (conn_att(r->c))
 					join_ring(s, r, &ev[j]);
 				if ((r->events & EPOLLET) && conn_att(r->c))
@@ -1204,6 +1413,366 @@ static bool may_doze(struct thr *t, struct eset *s, const sigset_t *mask)
 	       doze_may(t, &s->doze, &s->led, atomic_load_explicit(&s->n_att, memory_order_relaxed), n_open_of(s));
 }
 
+/* ---- sets with connections to other hosts ---- */
+
+#define ROAD_SLICE_MS	10	/* no wake descriptors could be had */
+#define FOREIGN_NAP_US	20000
+#define ROAD_ASK_US	20
+
+static void relist(struct eset *s)
+{
+	struct reg *r;
+	unsigned h;
+
+	atomic_store(&s->relist, 0);
+	for (h = 0; h < HASH; h++)
+		for (r = s->by_fd[h]; r; r = r->next_fd)
+			if (conn_agreed(r->c) && !road_enter(s, r))
+				atomic_store(&s->relist, 1);
+}
+
+/* edges of input: the kernel's, and one for each arrival on the ring */
+static uint32_t road_edge_in(struct reg *r, uint32_t kernel, uint32_t e)
+{
+	const struct wsd_remote *rs = road_of(r->c)->rs;
+	uint32_t there = (uint32_t)(atomic_load(&rs->head) + atomic_load(&rs->filled));
+
+	if (!(e & IN_EVENTS)) {
+		r->in_due |= (kernel & IN_EVENTS) != 0;
+		return e;
+	}
+	if (!(kernel & IN_EVENTS) && !r->in_due && r->rep && r->last_rep == there)
+		return e & ~IN_EVENTS;
+	r->in_due = false;
+	r->rep = true;
+	r->last_rep = there;
+	return e;
+}
+
+/* A send may have been refused while the direction was being started, which no kernel edge ends (A2). */
+static uint32_t road_edge_out(struct reg *r, uint32_t wanted)
+{
+	uint32_t x = atomic_load(&road_of(r->c)->rs->xstate), out = wanted & (EPOLLOUT | EPOLLWRNORM);
+	struct pollfd p = { .fd = r->fd, .events = (short)out };
+	int e = errno;
+
+	if (x == WSD_X_PLAIN)
+		return 0;
+	if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
+		r->out_due = true;
+		return 0;
+	}
+	if (r->out_told && !r->out_due)
+		return 0;
+	r->out_told = true;
+	r->out_due = false;
+	if (!out || real.poll(&p, 1, 0) < 0)
+		p.revents = 0;
+	errno = e;
+	return (uint16_t)p.revents & out;
+}
+
+/* one look; reported: kernel is what the kernel said of it just now */
+static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool reported, uint32_t kernel, uint32_t changes, unsigned *ret_nap)
+{
+	struct conn *c = r->c;
+	uint32_t wanted = r->events & EVENT_BITS, ask, e, x;
+	bool et = r->events & EPOLLET;
+	unsigned nap;
+
+	e = road_report(t, c, r->fd, wanted, kernel, &ask, &nap);
+	if (atomic_load_explicit(&c->s->kept_err, memory_order_relaxed))
+		e |= wanted & IN_EVENTS;
+	r->seen = changes;
+	r->seen_ok = true;
+	if (et) {
+		e = road_edge_in(r, kernel, e);
+		e |= road_edge_out(r, wanted);
+	} else if (e && !reported && (wanted & ask & ~IN_EVENTS)) {
+		e |= kernel_part(r) & wanted & ask & ~IN_EVENTS;	/* what TCP would report together is reported together */
+	}
+	x = atomic_load(&road_of(c)->rs->xstate);
+	r->hot = nap || (e & IN_EVENTS && !et) || x == WSD_X_STARTING || x == WSD_X_UNDECIDED;
+	if (nap && (!*ret_nap || nap < *ret_nap))
+		*ret_nap = nap;
+	r->hold = et ? 0 : wanted & ~ask;
+	r->extra = ask & ~wanted & EPOLLOUT;
+	if (unlikely(r->events & EPOLLONESHOT)) {
+		if (reported)
+			r->k_events &= ~EVENT_BITS;
+		if (e) {
+			r->hold = r->extra = 0;
+			if (reported)
+				r->events &= ~EVENT_BITS;
+			else
+				disarm(s, r);
+		}
+	}
+	if (r->in_kernel && !r->dirty && kernel_events(r) != r->k_events)
+		flush_one(s, r);
+	return e;
+}
+
+/* The first n events in ev are the kernel's, of this round; max of them in all. set->lock held */
+static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, int n, int max, unsigned *ret_nap)
+{
+	uint32_t n_roads, n_kernel = (uint32_t)n, i, k;
+	bool live = false;
+	int j, m;
+
+	if (unlikely(atomic_load(&s->relist)))
+		relist(s);
+	n_roads = atomic_load(&s->n_roads);
+	if (!n_roads)
+		return n;
+	i = s->road_rot++ % n_roads;
+	for (k = 0; k < n_roads; k++, i++) {
+		struct reg *r;
+		uint32_t changes, e;
+		bool rep;
+
+		if (i >= n_roads)
+			i = 0;
+		r = atomic_load_explicit(&atomic_load(&s->roads)[i], memory_order_relaxed);
+		rep = r->round == s->round && r->ev_idx < n_kernel && !s->ambiguous;
+		if (!r->want || !conn_agreed(r->c))
+			continue;
+		live |= road_live(r->c);
+		changes = road_changes(road_of(r->c));
+		if (!rep && !r->hot && r->seen_ok && r->seen == changes && !atomic_load_explicit(&r->c->s->kept_err, memory_order_relaxed))
+			continue;
+		if (!rep && n >= max)
+			continue;
+		e = road_look(t, s, r, rep, rep ? r->kev : 0, changes, ret_nap);
+		live |= road_live(r->c);
+		if (rep)
+			ev[r->ev_idx].events = e;
+		else if (e)
+			ev[n++] = (struct epoll_event){ .events = e, .data = r->data };
+	}
+	if (live && !wake_install(s) && (!*ret_nap || *ret_nap > ROAD_SLICE_MS))
+		*ret_nap = ROAD_SLICE_MS;
+	/* the kernel's that came to nothing */
+	for (j = m = 0; j < n; j++)
+		if (ev[j].events) {
+			if (j != m)
+				ev[m] = ev[j];
+			m++;
+		}
+	s->round++;	/* places in ev are not what they were */
+	return m;
+}
+
+/* n events of the kernel, or -1: only what we know. With the rings and the roads. */
+static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, int max, unsigned *ret_nap)
+{
+	bool locked = lock_try_long(&s->lock, thr_tid(t));
+	unsigned seen;
+
+	if (n >= 0)
+		n = reported(s, ev, n, locked);
+	else
+		n = 0;
+	if (!locked) {
+		*ret_nap = 1;
+		return n;
+	}
+	if (n == 0)
+		s->round++;
+	n = look_roads(t, s, ev, n, max, ret_nap);
+	n = look(s, ev, n, max, &seen);
+	lock_drop(&s->lock);
+	return n;
+}
+
+static void road_woke(struct thr *t)
+{
+	if (t->woken & WOKEN_DEVICE)
+		road_woken(t);
+	if (t->woken & WOKEN_FOREIGN)
+		thr_nap(FOREIGN_NAP_US);
+	t->woken = 0;
+}
+
+/* since the last look. Without the lock: entries are never unmapped */
+static bool roads_changed(struct eset *s)
+{
+	uint32_t i, n = atomic_load(&s->n_roads);
+	struct reg *_Atomic *v = atomic_load(&s->roads);
+
+	if (atomic_load(&s->relist))
+		return true;
+	for (i = 0; i < n; i++) {
+		struct reg *r = atomic_load_explicit(&v[i], memory_order_relaxed);
+
+		if (r->want && conn_agreed(r->c) && (!r->seen_ok || r->seen != road_changes(road_of(r->c))))
+			return true;
+	}
+	return false;
+}
+
+/* a moment awake, for the device or the kernel. true: look again */
+static bool spin_roads(struct thr *t, struct eset *s, int epfd, uint64_t until)
+{
+	uint64_t t0 = tsc_now(), asked = t0, now;
+	struct reg *_Atomic *v = atomic_load(&s->roads);
+	struct pollfd p = { .fd = epfd, .events = POLLIN };
+	struct road *r = NULL;
+	uint32_t i, n = atomic_load(&s->n_roads);
+
+	for (i = 0; i < n && !r; i++) {
+		struct conn *c = atomic_load(&v[i])->c;
+
+		if (conn_agreed(c) && road_mine(road_of(c)) && road_live(c))
+			r = road_of(c);
+	}
+	if (!r || cfg.spin_us <= 0 || cfg.road_spin_us <= 0)
+		return false;
+	for (;;) {
+		sig_hold();
+		r->p.poll(r->p.conn);	/* one queue serves them all */
+		sig_release();
+		if (roads_changed(s))
+			return true;
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
+			return false;
+		now = tsc_now();
+		if (now - t0 > (uint64_t)US(cfg.road_spin_us) || now >= until)
+			return false;
+		if (now - asked > (uint64_t)US(ROAD_ASK_US)) {
+			asked = now;
+			if (real.poll(&p, 1, 0) > 0)
+				return false;	/* the wait itself returns at once */
+		}
+		road_pause(r);
+	}
+}
+
+/* counted in at a set: for openers and granters, and for who takes completions */
+struct road_asleep {
+	struct eset *s;
+	struct waiter w;	/* as it was then */
+};
+
+static void road_asleep_begin(struct road_asleep *a, struct eset *s)
+{
+	a->s = s;
+	atomic_fetch_add(&s->sleepers, 1);
+	a->w = s->wake;
+	waiter_count(&a->w, 1);
+}
+
+static void road_asleep_end(struct road_asleep *a)
+{
+	if (!a->s)
+		return;
+	waiter_count(&a->w, -1);
+	atomic_fetch_sub(&a->s->sleepers, 1);
+	a->s = NULL;
+}
+
+static int road_wait(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
+		     const sigset_t *mask)
+{
+	struct road_asleep a __attribute__((cleanup(road_asleep_end))) = { NULL };
+	bool zero = to && to->tv_sec == 0 && to->tv_nsec == 0, last = zero, spun = false, any, tcp_first, unflushed;
+	struct timespec end = { 0, 0 }, rest, cut, none = { 0, 0 };
+	uint64_t until = to ? spin_until(to) : UINT64_MAX;
+	const struct timespec *use;
+	int n, m, e, idle, rounds = 0;
+	unsigned nap;
+
+	if (to) {
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		end.tv_sec += to->tv_sec;
+		end.tv_nsec += to->tv_nsec;
+		if (end.tv_nsec >= 1000000000) {
+			end.tv_nsec -= 1000000000;
+			end.tv_sec++;
+		}
+	}
+	for (;;) {
+		int64_t left = to ? ts_left(&end) : INT64_MAX;
+
+		nap = 0;
+		if (to && left <= 0) {
+			last = true;
+			left = 0;
+		}
+		rest = (struct timespec){ left / 1000000000, left % 1000000000 };
+		if (unlikely(mask && mask_would_deliver(mask))) {
+			cs_leave(t);
+			n = kernel_wait(s, epfd, ev, max, to ? &rest : NULL, mask);
+			cs_enter();
+			return n > 0 ? joined(t, s, ev, n, max, &nap) : n;
+		}
+		/* what there is now, the kernel's first; with room for one, in turns */
+		road_woke(t);
+		flush_set(s, t);
+		s->road_turn = !s->road_turn;
+		n = max == 1 && s->road_turn ? joined(t, s, ev, -1, max, &nap) : 0;
+		if (n == 0) {
+			m = kernel_wait(s, epfd, ev, max > 1 ? (max + 1) / 2 : 1, &none, NULL);
+			if (m < 0)
+				return m;
+			n = joined(t, s, ev, m, max, &nap);
+			if (n == 0 && m > 0 && last && ++rounds < 4)
+				continue;	/* only cookies */
+		}
+		if (n > 0)
+			goto found;
+		if (last)
+			return 0;
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed))) {
+			sig_call_begin(t);		/* a handler ran while we were awake in here (G26) */
+			errno = EINTR;
+			return -1;
+		}
+		if (!spun && !mask) {
+			spun = true;
+			if (spin_roads(t, s, epfd, until))
+				continue;
+		}
+		/* counted in, the gates closed (G15), the device armed, looked once more (A1) */
+		road_asleep_begin(&a, s);
+		unflushed = !flush_set(s, t);
+		tcp_first = false;
+		any = atomic_load(&s->n_open) && close_all(s, &idle, &tcp_first);
+		if ((any && ++rounds < 4) || (s->wake_on && !road_armed(t, &nap)) || roads_changed(s)) {
+			road_asleep_end(&a);
+			continue;
+		}
+		if ((any || tcp_first || unflushed) && (!nap || nap > 2))
+			nap = 2;
+		use = to ? &rest : NULL;
+		cut = (struct timespec){ nap / 1000, nap % 1000 * 1000000l };
+		if (nap && (!to || left > nap * 1000000ll))
+			use = &cut;
+		cs_leave(t);
+		n = kernel_wait(s, epfd, ev, max, use, mask);
+		e = errno;
+		cs_enter();
+		road_asleep_end(&a);
+		if (n < 0) {
+			errno = e;
+			return n;
+		}
+		if (n > 0) {
+			nap = 0;
+			n = joined(t, s, ev, n, max, &nap);
+			if (n > 0)
+				goto found;
+		}
+	}
+found:
+	road_woke(t);
+	/* one wake-up may stand for several connections: whoever reports one passes it on (F16) */
+	if (s->wake_on && atomic_load(&s->sleepers))
+		waiter_tell(&s->wake);
+	doze_over(t, &s->doze, false);
+	return n;
+}
+
 int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const struct timespec *to,
 	      const sigset_t *mask)
 {
@@ -1250,6 +1819,8 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			rest.tv_nsec = left % 1000000000;
 			to = &rest;
 		}
+		if (has_roads(s))
+			return road_wait(t, s, epfd, ev, max, to, mask);
 		if (unlikely(mask != NULL) && mask_would_deliver(mask)) {
 			/* rings that always have something must not keep the signals of a masked wait out: one
 			 * of them waits, so this does not sleep */
@@ -1305,6 +1876,10 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			doze_over(t, &s->doze, true);
 			asleep_begin(&a, &s->sleepers);
 		}
+		if (has_roads(s)) {	/* since it looked: now it is counted in, and who installs the wake descriptors would see it */
+			asleep_end(&a);
+			continue;
+		}
 		unflushed = !flush_set(s, t);
 		tcp_first = false;
 		if (!doze && atomic_load(&s->n_open)) {
@@ -1351,7 +1926,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 		if (n > 0) {
 			int was = n;
 
-			if (atomic_load_explicit(&s->n_att, memory_order_relaxed) || s->kicked) {
+			if (atomic_load_explicit(&s->n_att, memory_order_relaxed) || s->kicked || s->wake_on || has_roads(s)) {
 				locked = lock_try_long(&s->lock, thr_tid(t));
 				n = reported(s, ev, n, locked);
 				if (locked) {
@@ -1366,6 +1941,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 				}
 			}
 			if (n == 0 && was > 0) {	/* only the kick */
+				road_woke(t);
 				rounds = 0;
 				if (to && ts_left(&end) <= 0)
 					return 0;
@@ -1392,6 +1968,47 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 
 /* ---- ends ---- */
 
+/* Its connections to other hosts return to TCP, of which the kernel knows; meanwhile the wake descriptors show through. true: one
+ * of them has something now */
+static bool nested_roads(struct eset *s)
+{
+	struct thr *t = thr_get();
+	bool any = false;
+	uint32_t i;
+
+	if (!lock_try_long(&s->lock, thr_tid(t)))
+		return true;
+	if (atomic_load(&s->relist))
+		relist(s);
+	for (i = 0; i < atomic_load(&s->n_roads); i++) {
+		struct reg *r = atomic_load(&atomic_load(&s->roads)[i]);
+		uint32_t ask;
+		unsigned nap;
+
+		if (!r->want || !conn_agreed(r->c))
+			continue;
+		agreed_leave(r->c, WSD_R_UNTRACKED);
+		any |= road_live(r->c) && (road_report(t, r->c, r->fd, r->events & EVENT_BITS, 0, &ask, &nap) || nap);
+	}
+	if (s->wake_on)
+		(void)road_arm(t);
+	lock_drop(&s->lock);
+	return any;
+}
+
+/* the set's descriptor goes to another process: nothing of ours stays in it */
+void eset_lent(int epfd)
+{
+	struct thr *t = thr_get();
+	struct eset *s = set_of(epfd);
+
+	eset_mark_nested(epfd);
+	if (!s || !lock_try_long(&s->lock, thr_tid(t)))
+		return;
+	wake_remove(s);
+	lock_drop(&s->lock);
+}
+
 /* The set is about to be polled, or put into another one: from now on nothing in it opens, and what its rings still
  * hold shows as the kick. */
 void eset_mark_nested(int epfd)
@@ -1403,6 +2020,8 @@ void eset_mark_nested(int epfd)
 
 	if (!s)
 		return;
+	if (has_roads(s) && nested_roads(s) && !s->kicked)
+		kick(s);
 	if (!atomic_exchange(&s->nested, 1)) {
 		flush_set(s, thr_get());
 		/* close_all knows of input alone; an edge for output may be due as well */
@@ -1449,7 +2068,7 @@ void eset_rearm(struct conn *c)
 	struct reg *r;
 
 	for (r = atomic_load(&c->regs); r; r = r->next_conn)
-		r->rep = false;
+		r->rep = r->seen_ok = false;
 }
 
 void eset_drop_fd(int fd, struct conn *c)
@@ -1540,6 +2159,10 @@ void eset_after_fork(void)
 		atomic_store(&s->lock, 0);
 		atomic_store(&s->sleepers, 0);
 		atomic_store(&s->dozers, 0);
+		if (s->wake_on)
+			atomic_store(&s->foreign, 1);	/* they are the parent's, whose set this is as well: not ours to take out (D18) */
+		s->wake_on = false;
+		s->wake = (struct waiter){ 0 };
 		if (atomic_load(&s->n_fd))
 			s->inherited = true;
 	}

@@ -79,7 +79,7 @@ void hand_on_fd(int fd, int over)
 
 	if (eset_known(fd)) {
 		eset_flush_all();
-		eset_mark_nested(fd);	/* another process may wait on it */
+		eset_lent(fd);		/* another process may wait on it */
 	}
 	t = cs_enter();
 	c = conn_get(fd);

@@ -8,7 +8,7 @@
  */
 #include "wsd_switch/core/switch.h"
 
-#define OWN_MAX		96
+#define OWN_MAX		160
 #define PROVIDER_MAX	64
 
 static _Atomic int list[OWN_MAX + PROVIDER_MAX];	/* fd + 1; the provider's first */

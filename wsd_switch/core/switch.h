@@ -101,6 +101,7 @@ struct thr {
 	uint64_t mask_shadow;		/* SIGSEGV and SIGBUS as the program believes they are blocked */
 	uintptr_t handler_frame;	/* of the outermost wrapped handler */
 	bool shared;			/* the overflow slot */
+	uint8_t woken;			/* by what, in a set's wait (eset.c) */
 } __attribute__((aligned(64)));
 
 extern __thread struct thr *thr_self __attribute__((tls_model("initial-exec")));
@@ -655,6 +656,8 @@ void eset_mark_nested(int epfd);
 void eset_flush_all(void);
 void eset_forget_conn(struct conn *c);
 bool eset_grant(struct conn *c);		/* open_lock held: every set that waits for it is woken by roads from now on; false: must not be granted */
+bool eset_wake(struct conn *c);		/* the same for who starts to send */
+void eset_lent(int epfd);		/* another process is to get the set */
 bool eset_enter_open(struct conn *c);	/* open_lock held: put into the lists; false: must not open */
 bool eset_sleepers(struct conn *c);
 struct ledger *eset_ledger(struct conn *c);

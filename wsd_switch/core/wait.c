@@ -474,7 +474,7 @@ static int results(struct thr *t, struct items *w, struct pollfd *q, nfds_t n)
  */
 static int wait_roads(struct thr *t, struct items *w, struct pollfd *q, nfds_t n, const struct timespec *to, const sigset_t *mask)
 {
-	struct waiter me __attribute__((cleanup(waiter_end))) = { -1 };
+	struct waiter me __attribute__((cleanup(waiter_end))) = { 0 };
 	struct timespec end = { 0, 0 }, rest, cut;
 	bool ready, behind, beside = true, last = false, spun = false;
 	unsigned nap;

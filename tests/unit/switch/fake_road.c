@@ -165,6 +165,7 @@ static int f_hold(void *conn, unsigned n)
 {
 	struct fake_end *e = conn;
 
+	n &= ~WSD_HOLD_WORDS;
 	cr_assert(n >= 1 && n <= 8);
 	pthread_mutex_lock(&lock);
 	if (e->no_slot || e->q_n + n > FAKE_POSTS) {

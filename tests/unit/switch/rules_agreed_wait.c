@@ -1,0 +1,964 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rules_agreed_wait.c - waiting for connections to other hosts (rules A1, A2; docs/agreed.md) on the road of fake_road.h
+ *
+ * Threads that sleep are real ones; nothing here wakes them but what the rule says must: a test that hangs is one that failed. Where
+ * a step must fall between a look and the sleep behind it, the kernel call of the sleep is hooked.
+ */
+#include <pthread.h>
+#include <sys/select.h>
+
+#include "tests/unit/switch/ends.h"
+#include "tests/unit/switch/fake_road.h"
+
+#define X	(&fake_x)
+#define Y	(&fake_y)
+#define LONG	20000		/* ms: not reached */
+
+TestSuite(waits, .timeout = 60);
+
+/* ---- ends ---- */
+
+static int ep = -1;
+
+static void make(void)
+{
+	fake_make(NULL);
+	a = X->fd;
+	b = Y->fd;
+	ca = X->c;
+	cb = Y->c;
+	hooks();
+}
+
+static void set_make(int fd, uint32_t events)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = (uint64_t)fd };
+
+	if (ep < 0)
+		ep = epoll_create1(0);
+	cr_assert_geq(ep, 0);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev), 0);
+}
+
+static void framed(void)
+{
+	fake_grant(Y);
+	fake_start(X);
+}
+
+static void framed_back(void)
+{
+	fake_grant(X);
+	fake_start(Y);
+}
+
+/* lines of the kernel's set */
+static int in_set(int set)
+{
+	char path[64], line[256];
+	int n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", set);
+	f = fopen(path, "r");
+	cr_assert_not_null(f);
+	while (fgets(line, sizeof(line), f))
+		n += strncmp(line, "tfd:", 4) == 0;
+	fclose(f);
+	return n;
+}
+
+static int64_t ms_now(void)
+{
+	return road_now() / 1000000;
+}
+
+/* ---- a thread that waits ---- */
+
+enum how { RECV, POLL, SELECT, EPOLL, N_HOW };
+
+struct sleeper {
+	pthread_t thread;
+	enum how how;
+	int fd, ret, err, got_fd;
+	uint32_t events;
+	int max;
+	_Atomic int tid;
+	_Atomic bool done;
+};
+
+static uint32_t wait_for(struct sleeper *s, int ms)
+{
+	struct epoll_event ev[8];
+	struct pollfd p = { s->fd, POLLIN, 0 };
+	struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
+	fd_set set;
+	char c;
+
+	switch (s->how) {
+	case RECV:
+		s->ret = (int)recv(s->fd, &c, 1, MSG_PEEK);
+		s->events = s->ret > 0 ? POLLIN : 0;
+		break;
+	case POLL:
+		s->ret = poll(&p, 1, ms);
+		s->events = (uint16_t)p.revents;
+		break;
+	case SELECT:
+		FD_ZERO(&set);
+		FD_SET(s->fd, &set);
+		s->ret = select(s->fd + 1, &set, NULL, NULL, &tv);
+		s->events = s->ret > 0 && FD_ISSET(s->fd, &set) ? POLLIN : 0;
+		break;
+	default:
+		s->ret = epoll_wait(ep, ev, s->max ? s->max : 8, ms);
+		s->events = s->ret > 0 ? ev[0].events : 0;
+		s->got_fd = s->ret > 0 ? (int)ev[0].data.u64 : -1;
+	}
+	s->err = errno;
+	return s->events;
+}
+
+static void *sleeper_main(void *arg)
+{
+	struct sleeper *s = arg;
+
+	atomic_store(&s->tid, (int)real.syscall(SYS_gettid));
+	wait_for(s, LONG);
+	atomic_store(&s->done, true);
+	return NULL;
+}
+
+static void sleeper_begin(struct sleeper *s, enum how how, int fd)
+{
+	int max = s->max;
+
+	*s = (struct sleeper){ .how = how, .fd = fd, .max = max };
+	cr_assert_eq(pthread_create(&s->thread, NULL, sleeper_main, s), 0);
+}
+
+static void sleeper_end(struct sleeper *s)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_sec += 8;
+	cr_assert_eq(pthread_timedjoin_np(s->thread, NULL, &ts), 0, "nobody woke it");
+}
+
+/* it is in the kernel, and not for a moment */
+static void until_asleep(struct sleeper *s)
+{
+	struct timespec nap = { 0, 200000 };
+	int i, still = 0;
+
+	for (i = 0; i < 20000 && still < 5; i++) {
+		char path[64], line[256] = "";
+		FILE *f;
+		char *p;
+
+		nanosleep(&nap, NULL);
+		cr_assert_not(atomic_load(&s->done), "it did not sleep");
+		if (!atomic_load(&s->tid))
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", atomic_load(&s->tid));
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		p = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+		fclose(f);
+		still = p && p[2] == 'S' ? still + 1 : 0;
+	}
+	cr_assert_eq(still, 5, "it does not sleep");
+}
+
+static void send_x(const char *s)
+{
+	unsigned puts = X->puts;
+
+	cr_assert_eq(send(a, s, strlen(s), 0), (ssize_t)strlen(s));
+	cr_assert_gt(X->puts, puts, "it did not go by RDMA");
+}
+
+/* ---- A1: what arrives wakes who sleeps ---- */
+
+static void wakes(enum how how, uint32_t et)
+{
+	struct sleeper s = { 0 };
+
+	make();
+	if (how == EPOLL) {
+		nonblock(b);
+		set_make(b, EPOLLIN | et);
+	}
+	framed();
+	sleeper_begin(&s, how, b);
+	until_asleep(&s);
+	send_x("x");
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.ret, 1, "%d, errno %d", s.ret, s.err);
+	cr_assert_eq(s.events, POLLIN);
+	expect_str(b, 8, "x");
+}
+
+Test(waits, a1_sleeper_after_grant_wakes_recv) { wakes(RECV, 0); }
+Test(waits, a1_sleeper_after_grant_wakes_poll) { wakes(POLL, 0); }
+Test(waits, a1_sleeper_after_grant_wakes_select) { wakes(SELECT, 0); }
+Test(waits, a1_sleeper_after_grant_wakes_epoll) { wakes(EPOLL, 0); }
+Test(waits, a1_sleeper_after_grant_wakes_epoll_et) { wakes(EPOLL, EPOLLET); }
+
+/* granted while it sleeps already: the wake descriptor comes to it */
+static void wakes_before(enum how how, uint32_t et)
+{
+	struct sleeper s = { 0 };
+
+	make();
+	if (how == EPOLL) {
+		nonblock(b);
+		set_make(b, EPOLLIN | et);
+	}
+	sleeper_begin(&s, how, b);
+	until_asleep(&s);
+	framed();
+	until_asleep(&s);
+	send_x("x");
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.events, POLLIN);
+	expect_str(b, 8, "x");
+}
+
+Test(waits, a1_sleeper_before_grant_wakes_poll) { wakes_before(POLL, 0); }
+Test(waits, a1_sleeper_before_grant_wakes_select) { wakes_before(SELECT, 0); }
+Test(waits, a1_sleeper_before_grant_wakes_epoll) { wakes_before(EPOLL, 0); }
+Test(waits, a1_sleeper_before_grant_wakes_epoll_et) { wakes_before(EPOLL, EPOLLET); }
+
+/* the same, many times over, without waiting until it sleeps: each place of the step is met some time */
+static void often(enum how how, uint32_t et)
+{
+	struct timespec nap = { 0, 0 };
+	char c;
+	int i;
+
+	make();
+	if (how == EPOLL) {
+		nonblock(b);
+		set_make(b, EPOLLIN | et);
+	}
+	framed();
+	cfg.road_spin_us = 0;
+	for (i = 0; i < 400; i++) {
+		struct sleeper s = { 0 };
+
+		sleeper_begin(&s, how, b);
+		nap.tv_nsec = (i * 7919) % 150000;
+		nanosleep(&nap, NULL);
+		send_x("x");
+		fake_step(X, 8);
+		sleeper_end(&s);
+		cr_assert_eq(s.events, POLLIN, "round %d: %u", i, s.events);
+		cr_assert_eq(recv(b, &c, 1, 0), 1);
+		fake_all();
+	}
+}
+
+Test(waits, a1_often_recv) { often(RECV, 0); }
+Test(waits, a1_often_poll) { often(POLL, 0); }
+Test(waits, a1_often_select) { often(SELECT, 0); }
+Test(waits, a1_often_epoll) { often(EPOLL, 0); }
+Test(waits, a1_often_epoll_et) { often(EPOLL, EPOLLET); }
+
+Test(waits, a1_no_grant_over_sleeper)
+{
+	struct sleeper s = { 0 };
+	struct thr *t;
+
+	make();
+	sleeper_begin(&s, RECV, b);
+	until_asleep(&s);
+	t = cs_enter();
+	cr_assert(rx_touch(cb));
+	agreed_grant(t, cb, b);
+	cs_leave(t);
+	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_PLAIN);
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	sleeper_end(&s);
+}
+
+Test(waits, a1_wake_only_after_grant)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	cr_assert_eq(in_set(ep), 1);
+	framed();
+	cr_assert_eq(in_set(ep), 3);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_DEL, b, NULL), 0);
+	cr_assert_eq(in_set(ep), 0, "the wake descriptors stayed in a set that does not need them");
+	set_make(b, EPOLLIN);
+	cr_assert_eq(in_set(ep), 3, "a granted connection came to a set, and nothing wakes that");
+	close(b);
+	cr_assert_eq(in_set(ep), 0);
+}
+
+Test(waits, a1_removed_when_lent)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	cr_assert_eq(in_set(ep), 3);
+	eset_lent(ep);
+	cr_assert_eq(in_set(ep), 1);
+}
+
+static void ungranted(void)
+{
+	struct thr *t = cs_enter();
+
+	cr_assert(rx_touch(cb));
+	agreed_grant(t, cb, b);
+	cs_leave(t);
+	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_PLAIN);
+	cr_assert_eq(in_set(ep), 1);
+}
+
+Test(waits, a1_nested_set_gets_none)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int outer;
+
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	outer = epoll_create1(0);
+	cr_assert_eq(epoll_ctl(outer, EPOLL_CTL_ADD, ep, &ev), 0);
+	ungranted();
+}
+
+Test(waits, a1_inherited_set_gets_none)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	eset_after_fork();		/* as in a child: the set is from before */
+	ungranted();
+}
+
+Test(waits, a1_oneshot_gets_none)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLONESHOT);
+	ungranted();
+}
+
+Test(waits, a1_uncovered_gets_none)
+{
+	make();
+	nonblock(b);
+	ep = epoll_create1(0);
+	set_make(a, EPOLLIN);
+	ungranted();
+}
+
+static void nudge_y(void)
+{
+	cr_assert_eq(X->r->p.hold(X, 1), 0);
+	X->r->p.nudge(X);
+	X->r->p.release(X);
+	fake_step(X, 1);
+}
+
+static unsigned n_kernel_waits;
+
+static int count_epoll(int set, struct epoll_event *ev, int max, int ms)
+{
+	n_kernel_waits++;
+	return libc_calls.epoll_wait(set, ev, max, ms);
+}
+
+static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	n_kernel_waits++;
+	return libc_calls.ppoll(p, n, to, mask);
+}
+
+/* what is ours is not reported, and waiting goes on with the rest of the time */
+Test(waits, a1_cookie_swallowed)
+{
+	struct epoll_event ev[4];
+	struct pollfd p = { -1, POLLIN, 0 };
+	int64_t t0;
+
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	cr_assert_eq(ctl_road_arm(), 0);
+	nudge_y();
+	p.fd = ep;
+	cr_assert_eq(real.poll(&p, 1, 0), 1, "the wake descriptor is not there");
+	cr_assert_eq(epoll_wait(ep, ev, 4, 0), 0);
+	cr_assert_eq(real.poll(&p, 1, 0), 0, "it was not drained");
+	cr_assert_eq(ctl_road_arm(), 0);
+	nudge_y();
+	t0 = ms_now();
+	real.epoll_wait = count_epoll;
+	cr_assert_eq(epoll_wait(ep, ev, 1, 150), 0);
+	cr_assert_geq(ms_now() - t0, 145);
+	cr_assert_leq(n_kernel_waits, 12);
+}
+
+/* between arming and looking: arm() itself says so */
+static void arrives(void)
+{
+	fake_step(X, 8);
+}
+
+static void arm_then_look(enum how how, uint32_t et)
+{
+	struct sleeper s = { .how = how };
+
+	make();
+	s.fd = b;
+	if (how == EPOLL) {
+		nonblock(b);
+		set_make(b, EPOLLIN | et);
+	}
+	framed();
+	send_x("x");
+	fake_in_arm = arrives;
+	cr_assert_eq(wait_for(&s, LONG), POLLIN);
+	cr_assert_null(fake_in_arm);
+}
+
+Test(waits, a1_arm_then_look_recv) { arm_then_look(RECV, 0); }
+Test(waits, a1_arm_then_look_poll) { arm_then_look(POLL, 0); }
+Test(waits, a1_arm_then_look_select) { arm_then_look(SELECT, 0); }
+Test(waits, a1_arm_then_look_epoll) { arm_then_look(EPOLL, 0); }
+Test(waits, a1_arm_then_look_epoll_et) { arm_then_look(EPOLL, EPOLLET); }
+
+/* another thread took the completion, not the event's consequences: only the count of changes tells */
+static void arrives_and_is_taken(void)
+{
+	fake_step(X, 8);
+	fake_poll(Y);
+}
+
+Test(waits, a1_taken_by_another_before_the_look)
+{
+	struct sleeper s = { 0 };
+	int h;
+
+	make();
+	framed();
+	for (h = RECV; h < EPOLL; h++) {
+		char c;
+
+		s.how = (enum how)h;
+		s.fd = b;
+		send_x("x");
+		fake_in_arm = arrives_and_is_taken;
+		cr_assert_eq(wait_for(&s, LONG), POLLIN, "%d", h);
+		cr_assert_eq(recv(b, &c, 1, 0), 1);
+		fake_all();
+	}
+}
+
+/* ---- two who sleep ---- */
+
+static _Atomic int late_tid;
+static _Atomic bool let_go;
+
+/* the late one stays between its look and its sleep until the other one has taken the event */
+static int late_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	struct timespec nap = { 0, 100000 };
+
+	if ((int)real.syscall(SYS_gettid) == atomic_load(&late_tid))
+		while (!atomic_load(&let_go))
+			nanosleep(&nap, NULL);
+	return libc_calls.ppoll(p, n, to, mask);
+}
+
+Test(waits, a1_two_waiters_both_wake)
+{
+	struct sleeper s[2] = { { 0 }, { 0 } };
+	struct timespec nap = { 0, 100000 };
+	enum how h[2][2] = { { RECV, RECV }, { POLL, SELECT } };
+	char c;
+	int i;
+
+	make();
+	framed();
+	framed_back();
+	cfg.road_spin_us = 0;
+	real.ppoll = late_ppoll;
+	for (i = 0; i < 2; i++) {
+		unsigned was;
+
+		atomic_store(&let_go, false);
+		atomic_store(&late_tid, 0);
+		sleeper_begin(&s[0], h[i][0], b);
+		until_asleep(&s[0]);
+		was = fake_armed;
+		sleeper_begin(&s[1], h[i][1], a);
+		while (!atomic_load(&s[1].tid))
+			nanosleep(&nap, NULL);
+		atomic_store(&late_tid, atomic_load(&s[1].tid));
+		while (__atomic_load_n(&fake_armed, __ATOMIC_SEQ_CST) == was)
+			nanosleep(&nap, NULL);
+		cr_assert_eq(send(a, "x", 1, 0), 1);
+		cr_assert_eq(send(b, "y", 1, 0), 1);
+		fake_step(X, 8);
+		fake_step(Y, 8);
+		sleeper_end(&s[0]);
+		atomic_store(&let_go, true);
+		sleeper_end(&s[1]);
+		cr_assert_eq(recv(b, &c, 1, 0), 1);
+		cr_assert_eq(recv(a, &c, 1, 0), 1);
+		fake_all();
+	}
+}
+
+Test(waits, a1_two_waiters_often)
+{
+	struct timespec nap = { 0, 0 };
+	char c;
+	int i;
+
+	make();
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLET);
+	framed();
+	framed_back();
+	cfg.road_spin_us = 0;
+	for (i = 0; i < 400; i++) {
+		struct sleeper s[2] = { { 0 }, { 0 } };
+
+		sleeper_begin(&s[0], (enum how)(i % 3), b);
+		sleeper_begin(&s[1], EPOLL, a);
+		nap.tv_nsec = (i * 7919) % 200000;
+		nanosleep(&nap, NULL);
+		cr_assert_eq(send(a, "x", 1, 0), 1);
+		cr_assert_eq(send(b, "y", 1, 0), 1);
+		fake_step(X, 8);
+		fake_step(Y, 8);
+		sleeper_end(&s[0]);
+		sleeper_end(&s[1]);
+		cr_assert_eq(recv(b, &c, 1, 0), 1);
+		cr_assert_eq(recv(a, &c, 1, 0), 1);
+		fake_all();
+	}
+}
+
+/* two connections became readable with one event; both who wait in the set have something to do (F16) */
+static void passed_on(uint32_t et)
+{
+	struct timespec nap = { 0, 0 };
+	char c;
+	int i;
+
+	make();
+	nonblock(a);
+	nonblock(b);
+	set_make(a, EPOLLIN | et);
+	set_make(b, EPOLLIN | et);
+	framed();
+	framed_back();
+	cfg.road_spin_us = 0;
+	for (i = 0; i < 200; i++) {
+		struct sleeper s[2] = { { .max = 1 }, { .max = 1 } };
+
+		sleeper_begin(&s[0], EPOLL, a);
+		sleeper_begin(&s[1], EPOLL, b);
+		nap.tv_nsec = (i * 7919) % 300000;
+		nanosleep(&nap, NULL);
+		cr_assert_eq(send(a, "x", 1, 0), 1);
+		cr_assert_eq(send(b, "y", 1, 0), 1);
+		fake_step(X, 8);
+		fake_step(Y, 8);
+		sleeper_end(&s[0]);
+		sleeper_end(&s[1]);
+		cr_assert_eq(s[0].ret, 1);
+		cr_assert_eq(s[1].ret, 1);
+		cr_assert_eq(recv(b, &c, 1, 0), 1);
+		cr_assert_eq(recv(a, &c, 1, 0), 1);
+		fake_all();
+	}
+}
+
+Test(waits, f16_wake_is_passed_on) { passed_on(0); }
+Test(waits, f16_wake_is_passed_on_et) { passed_on(EPOLLET); }
+
+/* ---- A2: while the direction is being started ---- */
+
+static uint32_t once(int ms)
+{
+	struct epoll_event ev;
+
+	return epoll_wait(ep, &ev, 1, ms) > 0 ? ev.events : 0;
+}
+
+Test(waits, a2_send_meanwhile_eagain_and_edge)
+{
+	make();
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
+	cr_assert_eq(once(0), EPOLLOUT);
+	fake_grant(Y);
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	cr_assert_eq(in_set(ep), 3, "who starts must be woken");
+	expect_err(send(a, "x", 1, 0), EAGAIN);
+	cr_assert_eq(once(60), 0, "writable while it is being started");
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLOUT, "no edge");
+	cr_assert_eq(once(0), 0, "twice");
+	send_x("x");
+}
+
+/* the edge also wakes who sleeps, and nothing spins meanwhile */
+Test(waits, a2_edge_wakes)
+{
+	struct sleeper s = { 0 };
+
+	make();
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
+	cr_assert_eq(once(0), EPOLLOUT);
+	fake_grant(Y);
+	sleeper_begin(&s, EPOLL, a);
+	until_asleep(&s);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.events, EPOLLOUT);
+}
+
+Test(waits, a2_level_triggered)
+{
+	make();
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT);
+	cr_assert_eq(once(0), EPOLLOUT);
+	fake_grant(Y);
+	real.epoll_wait = count_epoll;
+	cr_assert_eq(once(60), 0, "writable while it is being started");
+	cr_assert_leq(n_kernel_waits, 60, "it spins");
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLOUT);
+	cr_assert_eq(once(LONG), EPOLLOUT);
+}
+
+Test(waits, a2_poll_and_select)
+{
+	struct pollfd p = { -1, POLLIN | POLLOUT, 0 };
+	struct timeval tv = { 0, 50000 };
+	fd_set w;
+
+	make();
+	fake_grant(Y);
+	p.fd = a;
+	cr_assert_eq(poll(&p, 1, 50), 0);
+	FD_ZERO(&w);
+	FD_SET(a, &w);
+	cr_assert_eq(select(a + 1, NULL, &w, NULL, &tv), 0);
+	cr_assert_not(FD_ISSET(a, &w));
+	fake_all();
+	cr_assert_eq(poll(&p, 1, LONG), 1);
+	cr_assert_eq(p.revents, POLLOUT);
+	FD_SET(a, &w);
+	cr_assert_eq(select(a + 1, NULL, &w, NULL, NULL), 1);
+	cr_assert(FD_ISSET(a, &w));
+}
+
+/* ---- what TCP has need not be readable ---- */
+
+static char half[2048];
+
+/* a frame whose ring bytes have not come: the kernel says readable, and it is not */
+static void frame_first(void)
+{
+	cr_assert_eq(send(a, half, sizeof(half), 0), sizeof(half));
+	cr_assert_eq(send(a, half, sizeof(half), 0), sizeof(half));
+	cr_assert_eq(send(a, "frame", 5, 0), 5);
+	cr_assert_eq(X->puts, 2);
+	wait_inq(b, WSD_FRAME_SIZE + 5);
+}
+
+static void read_all(void)
+{
+	char buf[5000];
+	size_t at = 0;
+
+	while (at < 2 * sizeof(half) + 5) {
+		ssize_t r = recv(b, buf + at, sizeof(buf) - at, 0);
+
+		cr_assert_gt(r, 0, "%zd after %zu, errno %d", r, at, errno);
+		at += (size_t)r;
+	}
+	cr_assert_eq(memcmp(buf + 2 * sizeof(half), "frame", 5), 0);
+}
+
+static void behind(enum how how, uint32_t et)
+{
+	struct sleeper s = { .how = how };
+
+	make();
+	s.fd = b;
+	if (how == EPOLL) {
+		nonblock(b);
+		set_make(b, EPOLLIN | et);
+	}
+	framed();
+	frame_first();
+	real.epoll_wait = count_epoll;
+	real.ppoll = count_ppoll;
+	cr_assert_eq(wait_for(&s, 100), 0, "readable without a byte to read");
+	cr_assert_leq(n_kernel_waits, 40, "it spins");
+	real.epoll_wait = libc_calls.epoll_wait;
+	sleeper_begin(&s, how, b);
+	until_asleep(&s);
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.events, POLLIN);
+	read_all();
+}
+
+Test(waits, a3_behind_poll) { behind(POLL, 0); }
+Test(waits, a3_behind_select) { behind(SELECT, 0); }
+Test(waits, a3_behind_epoll) { behind(EPOLL, 0); }
+Test(waits, a3_behind_epoll_et) { behind(EPOLL, EPOLLET); }
+
+/* level-triggered: reported while there is something, by whichever road */
+Test(waits, level_while_readable)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	send_x("ab");
+	fake_all();
+	cr_assert_eq(once(0), EPOLLIN);
+	cr_assert_eq(once(0), EPOLLIN);
+	expect_str(b, 1, "a");
+	cr_assert_eq(once(LONG), EPOLLIN);
+	expect_str(b, 1, "b");
+	cr_assert_eq(once(0), 0);
+	expect_err(recv(b, half, 1, 0), EAGAIN);
+}
+
+/* a frame behind ring bytes: both are read without a wait between */
+Test(waits, level_across_the_seam)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	frame_first();
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLIN);
+	cr_assert_eq(recv(b, half, sizeof(half), 0), sizeof(half));
+	cr_assert_eq(recv(b, half, sizeof(half), 0), sizeof(half));
+	cr_assert_eq(once(LONG), EPOLLIN);
+	expect_str(b, 10, "frame");
+	cr_assert_eq(once(0), 0);
+}
+
+/* edge-triggered: one edge for each arrival */
+Test(waits, edge_for_each_arrival)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = 7 };
+
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLET);
+	framed();
+	send_x("ab");
+	fake_all();
+	cr_assert_eq(once(0), EPOLLIN);
+	cr_assert_eq(once(0), 0);
+	expect_str(b, 1, "a");
+	cr_assert_eq(once(0), 0, "an edge for what was there");
+	send_x("c");
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLIN, "no edge for an arrival behind unread bytes");
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_MOD, b, &ev), 0);
+	cr_assert_eq(once(0), EPOLLIN, "MOD re-arms");
+	expect_str(b, 10, "bc");
+	cr_assert_eq(once(0), 0);
+}
+
+Test(waits, end_of_stream)
+{
+	int h;
+
+	make();
+	set_make(b, EPOLLIN);
+	framed();
+	send_x("ab");
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	wait_fin(b);
+	cr_assert_eq(once(0), 0, "the end is readable before the bytes in front of it");
+	fake_all();
+	for (h = 0; h < 2; h++) {
+		cr_assert_eq(once(LONG), EPOLLIN);
+		if (!h)
+			expect_str(b, 10, "ab");
+	}
+	cr_assert_eq(recv(b, half, 1, 0), 0);
+}
+
+/* both roads and strangers in one wait; only what was asked for is counted */
+Test(waits, poll_counts_the_programs)
+{
+	struct pollfd p[4];
+	int pipes[2];
+	int64_t t0;
+
+	make();
+	framed();
+	cr_assert_eq(pipe(pipes), 0);
+	p[0] = (struct pollfd){ pipes[0], POLLIN, 0 };
+	p[1] = (struct pollfd){ b, POLLIN | POLLOUT, 0 };
+	p[2] = (struct pollfd){ -1, POLLIN, 0x55 };
+	p[3] = (struct pollfd){ b, POLLIN, 0 };
+	cr_assert_eq(poll(p, 4, LONG), 1);
+	cr_assert_eq(p[1].revents, POLLOUT);
+	cr_assert_eq(p[2].revents, 0);
+	send_x("x");
+	fake_step(X, 8);
+	cr_assert_eq(poll(p, 4, 0), 2);
+	cr_assert_eq(p[1].revents, POLLIN | POLLOUT);
+	cr_assert_eq(p[3].revents, POLLIN);
+	expect_str(b, 2, "x");
+	cr_assert_eq(write(pipes[1], "p", 1), 1);
+	p[1].events = POLLIN;
+	cr_assert_eq(poll(p, 4, LONG), 1);
+	cr_assert_eq(p[0].revents, POLLIN);
+	cr_assert_eq(read(pipes[0], half, 1), 1);
+	t0 = ms_now();
+	cr_assert_eq(poll(p, 4, 80), 0);
+	cr_assert_geq(ms_now() - t0, 79);
+}
+
+Test(waits, select_says_what_the_kernel_says)
+{
+	struct timeval tv = { 0, 80000 };
+	fd_set r, w, e;
+	int pipes[2];
+
+	make();
+	framed();
+	cr_assert_eq(pipe(pipes), 0);
+	FD_ZERO(&r);
+	FD_ZERO(&w);
+	FD_ZERO(&e);
+	FD_SET(b, &r);
+	FD_SET(pipes[0], &r);
+	FD_SET(b, &e);
+	cr_assert_eq(select(1000, &r, &w, &e, &tv), 0);
+	cr_assert(!FD_ISSET(b, &r) && !FD_ISSET(pipes[0], &r) && !FD_ISSET(b, &e));
+	cr_assert_eq(tv.tv_sec + tv.tv_usec, 0, "Linux leaves what was not slept");
+	send_x("x");
+	fake_all();
+	FD_SET(b, &r);
+	FD_SET(b, &w);
+	FD_SET(pipes[0], &r);
+	cr_assert_eq(select(1000, &r, &w, &e, NULL), 2);
+	cr_assert(FD_ISSET(b, &r) && FD_ISSET(b, &w) && !FD_ISSET(pipes[0], &r));
+	FD_SET(900, &r);
+	expect_err(select(1000, &r, &w, &e, NULL), EBADF);
+	cr_assert(FD_ISSET(900, &r), "the sets are left as they were");
+}
+
+/* ---- G26 ---- */
+
+static void on_alarm(int sig)
+{
+}
+
+Test(waits, g26_eintr)
+{
+	struct sleeper s = { 0 };
+	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	int h;
+
+	make();
+	set_make(b, EPOLLIN);
+	framed();
+	cr_assert_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	for (h = POLL; h <= EPOLL; h++) {
+		sleeper_begin(&s, (enum how)h, b);
+		until_asleep(&s);
+		cr_assert_eq(pthread_kill(s.thread, SIGUSR1), 0);
+		sleeper_end(&s);
+		cr_assert_eq(s.ret, -1);
+		cr_assert_eq(s.err, EINTR);
+	}
+	/* recv goes on: SA_RESTART */
+	sleeper_begin(&s, RECV, b);
+	until_asleep(&s);
+	cr_assert_eq(pthread_kill(s.thread, SIGUSR1), 0);
+	until_asleep(&s);
+	send_x("x");
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.ret, 1);
+}
+
+/* ---- what the program does not see ---- */
+
+Test(waits, hidden_descriptors)
+{
+	struct sleeper s = { 0 };
+	int fd;
+
+	make();
+	framed();
+	sleeper_begin(&s, POLL, b);
+	until_asleep(&s);
+	fd = hidden_next(0);
+	cr_assert_geq(fd, 3, "the waiter's descriptor is not hidden");
+	expect_err(close(fd), EBADF);
+	cr_assert_eq(close_range((unsigned)fd, ~0u, 0), 0);
+	cr_assert_geq(real.fcntl64(fd, F_GETFD), 0, "closed");
+	send_x("x");
+	fake_step(X, 8);
+	sleeper_end(&s);
+}
+
+/* ---- a forked child and a set of its parent's ---- */
+
+Test(waits, child_in_the_parents_set)
+{
+	struct epoll_event ev;
+	pid_t pid;
+	int st;
+
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	cr_assert_eq(ctl_road_arm(), 0);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		int64_t t0 = ms_now();
+
+		real.epoll_wait = count_epoll;
+		if (epoll_wait(ep, &ev, 1, 200) != 0 || ms_now() - t0 < 190)
+			_exit(1);
+		_exit(n_kernel_waits > 60 ? 2 : in_set(ep) != 3 ? 3 : 0);
+	}
+	nudge_y();		/* the parent's descriptor is readable for the child, too, which cannot take anything from it */
+	cr_assert_eq(waitpid(pid, &st, 0), pid);
+	cr_assert(WIFEXITED(st));
+	cr_assert_eq(WEXITSTATUS(st), 0, "%d", WEXITSTATUS(st));
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0);
+}
