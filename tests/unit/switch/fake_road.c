@@ -87,6 +87,15 @@ static bool step(struct fake_end *e)
 
 	if (!e->q_n)
 		return false;
+	if (y->stopped) {	/* it has no such queue pair any more: the adapter gives up */
+		y->bounced += e->q_n;
+		e->q_n = e->late_n = 0;
+		e->lossy = true;
+		if (!e->error)
+			e->error = -ECONNRESET;
+		completed(e);
+		return true;
+	}
 	switch (p->kind) {
 	case FAKE_WORD:
 		if (fake_tear && !p->torn && fake_tear < p->n) {
@@ -101,10 +110,6 @@ static bool step(struct fake_end *e)
 		break;
 	case FAKE_PUT:
 		late_out(e);
-		if (y->stopped) {
-			y->bounced++;
-			break;
-		}
 		/* from the source ring as it is now, not as it was */
 		size = p->ring ? atomic_load(&e->rs->tx1_size) : e->r->ring0;
 		for (i = 0; i < p->n; i++)
@@ -337,9 +342,13 @@ void fake_done(struct fake_end *e)
 void fake_fail(struct fake_end *e, int error)
 {
 	pthread_mutex_lock(&lock);
-	e->q_n = 0;
-	e->late_n = 0;
+	e->q_n = e->late_n = 0;
 	e->lossy = true;
+	if (e->done_held) {
+		e->done = atomic_load(&e->st.done);
+		e->fetched = atomic_load(&e->st.fetched);
+		e->done_held = false;
+	}
 	e->error = error;
 	completed(e);
 	pthread_mutex_unlock(&lock);

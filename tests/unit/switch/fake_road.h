@@ -84,7 +84,7 @@ void fake_all(void);				/* both wires, until nothing is under way, completions t
 void fake_visible(struct fake_end *e);		/* words held back by fake_late arrive */
 void fake_poll(struct fake_end *e);		/* take completions */
 void fake_done(struct fake_end *e);		/* completions that were held */
-/* the path of e's sending is gone: what has not arrived never will, and e is told so by its next poll() */
+/* the path of e's sending is gone: what has not arrived never will, and e is told so by its next poll(); completions that were held are lost */
 void fake_fail(struct fake_end *e, int error);
 void fake_fail_both(int error);
 /* the daemons' answer to e's question */

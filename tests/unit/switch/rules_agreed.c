@@ -25,7 +25,8 @@ static void make(const struct fake_opt *o)
 	b = Y->fd;
 	ca = X->c;
 	cb = Y->c;
-	hooks();
+	if (!libc_calls.syscall)
+		hooks();
 }
 
 static void framed(void)
@@ -44,4 +45,292 @@ Test(rules_agreed, road_and_back, .timeout = 10)
 	expect_str(b, 10, "abc");
 	cr_assert_eq(ystate(), WSD_Y_FRAMED);
 	cr_assert_eq(xstate(), WSD_X_FRAMED);
+}
+
+/* ---- hooks of these tests: sends that the kernel takes in part ---- */
+
+static unsigned cut_from, cut_mod;	/* a sendmsg gets cut_from + rand % cut_mod bytes; cut_mod 0: all */
+static uint64_t seed;
+
+static uint32_t rnd(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (uint32_t)(seed >> 16);
+}
+
+static long cut_syscall(long n, ...)
+{
+	long v[6];
+	va_list ap;
+	int i;
+
+	va_start(ap, n);
+	for (i = 0; i < 6; i++)
+		v[i] = va_arg(ap, long);
+	va_end(ap);
+	if (n == SYS_sendmsg && cut_mod) {
+		struct msghdr m = *(const struct msghdr *)v[1];
+		struct iovec io[70];
+		size_t most = cut_from + rnd() % cut_mod, k;
+
+		if (!most) {
+			errno = EAGAIN;
+			return -1;
+		}
+		cr_assert_leq(m.msg_iovlen, 70);
+		for (k = 0; k < m.msg_iovlen && most; k++) {
+			io[k] = m.msg_iov[k];
+			if (io[k].iov_len > most)
+				io[k].iov_len = most;
+			most -= io[k].iov_len;
+		}
+		m.msg_iov = io;
+		m.msg_iovlen = k;
+		return libc_calls.syscall(n, v[0], &m, v[2]);
+	}
+	return libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+}
+
+static void obey(struct fake_end *e, bool at_wait)
+{
+	struct thr *t = cs_enter();
+
+	agreed_obey(t, e->c, e->fd, at_wait);
+	cs_leave(t);
+}
+
+/* ---- A3: both roads, both directions, against a reference stream ---- */
+
+static uint8_t ref(int d, uint64_t p)
+{
+	p = (p + 1) * 0x9e3779b97f4a7c15ull + (uint64_t)d;
+	return (uint8_t)(p >> 56 ^ p >> 24);
+}
+
+struct flow {
+	struct fake_end *from, *to;
+	uint64_t sent, got;
+	bool ended, eof;
+};
+
+static struct flow flow[2];
+
+static void flow_send(int d, size_t n, int flags)
+{
+	struct flow *f = &flow[d];
+	static uint8_t buf[65536];
+	struct iovec io[3];
+	size_t i;
+	ssize_t r;
+
+	if (f->ended)
+		return;
+	for (i = 0; i < n; i++)
+		buf[i] = ref(d, f->sent + i);
+	if (n > 8 && rnd() % 4 == 0) {
+		struct msghdr m = { .msg_iov = io, .msg_iovlen = 3 };
+
+		io[0] = (struct iovec){ buf, n / 3 };
+		io[1] = (struct iovec){ buf + n / 3, 0 };
+		io[2] = (struct iovec){ buf + n / 3, n - n / 3 };
+		r = sendmsg(f->from->fd, &m, flags);
+	} else {
+		r = send(f->from->fd, buf, n, flags);
+	}
+	if (r < 0)
+		cr_assert_eq(errno, EAGAIN, "seed %llu dir %d: send: %s, x %u", (unsigned long long)seed, d, strerror(errno),
+			     atomic_load(&f->from->rs->xstate));
+	else
+		f->sent += (uint64_t)r;
+}
+
+/* false: nothing there */
+static bool flow_recv(int d, size_t n, int flags)
+{
+	struct flow *f = &flow[d];
+	static uint8_t buf[65536];
+	ssize_t r, i;
+
+	if (f->eof)
+		return false;
+	r = recv(f->to->fd, buf, n, flags);
+	if (r < 0) {
+		cr_assert_eq(errno, EAGAIN, "dir %d at %llu of %llu: recv: %s, x %u y %u", d, (unsigned long long)f->got,
+			     (unsigned long long)f->sent, strerror(errno), atomic_load(&f->from->rs->xstate), atomic_load(&f->to->rs->ystate));
+		return false;
+	}
+	if (r == 0) {
+		cr_assert(f->ended, "dir %d: an end that was not sent", d);
+		cr_assert_eq(f->got, f->sent, "dir %d: end at %llu of %llu, x %u y %u", d, (unsigned long long)f->got,
+			     (unsigned long long)f->sent, atomic_load(&f->from->rs->xstate), atomic_load(&f->to->rs->ystate));
+		f->eof = !(flags & MSG_PEEK);
+		return false;
+	}
+	cr_assert_leq(f->got + (uint64_t)r, f->sent, "dir %d: more than was sent", d);
+	for (i = 0; i < r; i++)
+		cr_assert_eq(buf[i], ref(d, f->got + (uint64_t)i), "dir %d: other byte at %llu (%zd of %zd), x %u y %u", d,
+			     (unsigned long long)f->got + (uint64_t)i, i, r, atomic_load(&f->from->rs->xstate), atomic_load(&f->to->rs->ystate));
+	if (!(flags & MSG_PEEK))
+		f->got += (uint64_t)r;
+	return true;
+}
+
+static void show(const struct flow *f)
+{
+	struct wsd_remote *x = f->from->rs, *y = f->to->rs;
+	uint64_t k = 0;
+	int q = 0, o = 0, n;
+
+	real.ioctl(f->to->fd, SIOCINQ, &q);
+	real.ioctl(f->from->fd, SIOCOUTQ, &o);
+	n = road_next(f->to->r, atomic_load(&f->to->c->s->C), &k);
+#define L(v) ((long long)atomic_load(&(v)))
+	fprintf(stderr, "H %lld frame at %lld kind %lld len %lld off %lld, S %lld posted %lld cursor %lld seam %lld rest %lld error %d, outq %d\n"
+		"C %lld f_end %lld seam %u head %lld taken %lld fill %lld-%lld end_valid %lld posted %lld y_end %lld, inq %d, next %d of %llu\n",
+		L(f->from->c->s->H), L(x->frame_H), L(x->frame_kind), L(x->frame_len), L(x->frame_off), L(x->S), L(x->posted),
+		L(x->cursor), L(x->seam_n), L(x->rest), road_error(f->from->r), o,
+		L(f->to->c->s->C), (long long)y->f_end, y->seam_next, L(y->head), L(y->taken), L(y->fill_from), L(y->filled), L(y->end_valid),
+		L(y->end_posted), L(y->y_end), q, n, (unsigned long long)k);
+}
+
+enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32 };
+
+static void interleave(uint64_t s, unsigned what, unsigned steps)
+{
+	struct fake_opt o = { .sndbuf = 2304, .rcvbuf = 2304 };
+	unsigned i, k;
+	bool stay = false;
+
+	seed = s * 0x2545f4914f6cdd1dull + 88172645463325252ull;
+	fake_run = false;
+	fake_late = what & LATE;
+	fake_tear = what & LATE && rnd() % 2 ? 8 * (1 + rnd() % 3) : 0;
+	fake_daemons = true;
+	make(&o);
+	memset(flow, 0, sizeof(flow));
+	flow[0] = (struct flow){ .from = X, .to = Y };
+	flow[1] = (struct flow){ .from = Y, .to = X };
+	real.syscall = cut_syscall;
+	cut_mod = 0;
+	for (i = 0; i < steps; i++) {
+		int d = rnd() % 2;
+		struct fake_end *e = rnd() % 2 ? X : Y;
+		uint32_t op = rnd() % 1000;
+
+		if (what & CUTS) {
+			cut_mod = rnd() % 3 ? 0 : 1 + rnd() % 80;
+			cut_from = rnd() % 4 ? 0 : rnd() % 4000;
+		}
+		if (op < 350)
+			flow_send(d, 1 + rnd() % (rnd() % 8 ? 300 : 9000), MSG_DONTWAIT);
+		else if (op < 650)
+			flow_recv(d, 1 + rnd() % (rnd() % 4 ? 500 : 9000), MSG_DONTWAIT);
+		else if (op < 690)
+			flow_recv(d, 1 + rnd() % 3000, MSG_DONTWAIT | MSG_PEEK);
+		else if (op < 900)
+			fake_step(e, 1 + rnd() % 4);
+		else if (op < 920)
+			obey(e, true);
+		else if (op < 930)
+			e->no_slot = rnd() % 3;
+		else if (op < 950)
+			e->done_held = rnd() % 2;
+		else if (op < 960)
+			fake_all();
+		else if (op == 960 && what & RETURNS)
+			agreed_leave(e->c, WSD_R_OPTION);
+		else if (op == 961 && what & RETURNS)
+			atomic_store(&e->rs->revoked, WSD_R_RDMA_FAILED);
+		else if (op == 962 && what & FAILS)
+			fake_fail(e, -ECONNRESET);
+		else if (op == 963 && what & FAILS)
+			fake_fail_both(-ECONNRESET);
+		else if (op == 964 && what & FAILS)
+			e->lossy = true, e->q_n = 0, stay = true;
+		else if (op == 965 && what & ENDS && i > steps / 3 && !flow[d].ended) {
+			cr_assert_eq(shutdown(flow[d].from->fd, SHUT_WR), 0);
+			flow[d].ended = true;
+		}
+	}
+	/* the rest arrives, all of it, and its end */
+	cut_mod = 0;
+	(void)stay;
+	for (k = 0; k < 2; k++) {
+		struct fake_end *e = flow[k].from;
+
+		e->done_held = false;
+		e->no_slot = 0;
+		if (e->lossy)
+			fake_fail(e, -ECONNRESET);
+	}
+	for (i = 0; i < 20000 && !(flow[0].eof && flow[1].eof); i++) {
+		for (k = 0; k < 2; k++) {
+			struct flow *f = &flow[k];
+
+			fake_all();
+			obey(f->from, true);
+			if (!f->ended && i > 20) {
+				cr_assert_eq(shutdown(f->from->fd, SHUT_WR), 0);
+				f->ended = true;
+			}
+			while (flow_recv((int)k, 5000, MSG_DONTWAIT))
+				;
+		}
+		if (i > 100)
+			usleep(100);
+	}
+	for (k = 0; k < 2; k++)
+		if (!flow[k].eof)
+			show(&flow[k]);
+	for (k = 0; k < 2; k++)
+		cr_assert(flow[k].eof, "seed %llu dir %u: stands at %llu of %llu, x %u y %u", (unsigned long long)s, k,
+			  (unsigned long long)flow[k].got, (unsigned long long)flow[k].sent, atomic_load(&flow[k].from->rs->xstate),
+			  atomic_load(&flow[k].to->rs->ystate));
+	close(a);
+	close(b);
+}
+
+#define SEEDS 40
+
+static void seeds(unsigned what)
+{
+	const char *one = getenv("SEED");
+	uint64_t s;
+
+	for (s = one ? strtoull(one, NULL, 0) : 1; s <= (one ? strtoull(one, NULL, 0) : SEEDS); s++) {
+		if (getenv("SHOW"))
+			fprintf(stderr, "seed %llu what %u\n", (unsigned long long)s, what);
+		interleave(s, what, 3000);
+	}
+}
+
+Test(rules_agreed, a3_order_of_roads, .timeout = 60)
+{
+	seeds(LIVELY);
+	seeds(LIVELY | LATE);
+}
+
+Test(rules_agreed, a3_header_in_parts, .timeout = 60)
+{
+	seeds(CUTS);
+}
+
+Test(rules_agreed, a4_returns, .timeout = 60)
+{
+	seeds(RETURNS | LATE);
+	seeds(RETURNS | CUTS);
+}
+
+Test(rules_agreed, a4_failures, .timeout = 60)
+{
+	seeds(FAILS);
+	seeds(FAILS | CUTS | LATE);
+}
+
+Test(rules_agreed, a7_ends, .timeout = 60)
+{
+	seeds(ENDS);
+	seeds(ENDS | CUTS | RETURNS | FAILS | LATE);
 }
