@@ -285,21 +285,25 @@ static void return_begin(struct conn *c)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
-	uint64_t posted = atomic_load(&rs->posted), cursor = atomic_load(&rs->cursor), at = atomic_load(&rs->frame_H);
+	uint64_t posted = atomic_load(&rs->posted), cursor = atomic_load(&rs->cursor);
 
 	atomic_store(&rs->xstate, WSD_X_RETURNING);
 	log_debug("conn %u: returns to TCP (error %d, leave %u, revoked %u), %llu ring bytes not known to be read", c->index, road_error(r),
 		  atomic_load(&r->leave), atomic_load(&rs->revoked), (unsigned long long)(posted - cursor));
-	/* ring bytes that stand before a frame which TCP has cannot come behind it: the daemons bring them */
-	if (road_error(r) && at != ~0ull && atomic_load(&c->s->H) > at && atomic_load(&rs->frame_off) > cursor)
+	/*
+	 * Ring bytes that stand before a frame which TCP has cannot come behind it. The daemons bring them, also where the road is whole: it may
+	 * fail before they have arrived, and nobody looks then. (frame_off may be of a frame of which TCP took nothing so far; one that
+	 * it took may stand before that.)
+	 */
+	if (posted > cursor && atomic_load(&c->s->H) > atomic_load(&rs->S))
 		agreed_ask(c, WSD_SAN_FILL, cursor, posted);
 	if (road_error(r))
 		agreed_ask(c, WSD_SAN_BROKEN, (uint64_t)-road_error(r), 0);
 	atomic_store(&rs->rest, 1);
 }
 
-/* tx_lock held, RETURNING: as much as TCP takes. A DATA frame that is half sent is the program's to finish. */
-static void return_go(struct conn *c, int fd)
+/* tx_lock held, RETURNING: as much as TCP takes. A DATA frame that is half sent is the program's to finish. 0 or -errno */
+static ssize_t return_go(struct conn *c, int fd)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
@@ -314,18 +318,18 @@ static void return_go(struct conn *c, int fd)
 			if (!header && !payload) {
 				atomic_store(&rs->rest, 0);
 				atomic_store(&rs->xstate, WSD_X_DONE);
-				return;
+				return 0;
 			}
 		} else if (!header && !payload) {
 			road_credit(r, &flags);
 			cursor = atomic_load(&rs->cursor);
 			road_frame_set(r, h, WSD_FRAME_RETURN, (uint32_t)(atomic_load(&rs->posted) - cursor), cursor);
 		} else if (!header) {
-			return;		/* payload of the program's */
+			return 0;	/* payload of the program's */
 		}
 		k = push(c, fd, NULL);
 		if (k < 0 || atomic_load(&c->s->H) == h)
-			return;
+			return k == -EAGAIN ? 0 : k;
 	}
 }
 
@@ -347,11 +351,11 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	h = atomic_load(&s->H);
 	road_frame_left(r, h, &header, &payload);
 	if (x == WSD_X_RETURNING && !((header || payload) && atomic_load(&r->rs->frame_kind) == WSD_FRAME_DATA)) {
-		return_go(c, fd);
+		k = return_go(c, fd);
 		if (atomic_load(&r->rs->xstate) == WSD_X_RETURNING)
 			w->events = POLLOUT;
 		agreed_unlock(&s->tx_lock);
-		return 0;
+		return k;
 	}
 	if (x != WSD_X_FRAMED && x != WSD_X_RETURNING) {
 		agreed_unlock(&s->tx_lock);
@@ -431,7 +435,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 	if (atomic_load(&rs->xstate) == WSD_X_FRAMED && must_return(c))
 		return_begin(c);
 	if (atomic_load(&rs->xstate) == WSD_X_RETURNING)
-		return_go(c, fd);
+		(void)return_go(c, fd);
 	agreed_unlock(&c->s->tx_lock);
 	errno = e;
 }

@@ -199,9 +199,8 @@ enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32 };
 
 static void interleave(uint64_t s, unsigned what, unsigned steps)
 {
-	struct fake_opt o = { .sndbuf = 2304, .rcvbuf = 2304 };
+	struct fake_opt o = { .sndbuf = 2304, .rcvbuf = 65536 };
 	unsigned i, k;
-	bool stay = false;
 
 	seed = s * 0x2545f4914f6cdd1dull + 88172645463325252ull;
 	fake_run = false;
@@ -248,7 +247,7 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 		else if (op == 963 && what & FAILS)
 			fake_fail_both(-ECONNRESET);
 		else if (op == 964 && what & FAILS)
-			e->lossy = true, e->q_n = 0, stay = true;
+			e->lossy = true, e->q_n = 0;
 		else if (op == 965 && what & ENDS && i > steps / 3 && !flow[d].ended) {
 			cr_assert_eq(shutdown(flow[d].from->fd, SHUT_WR), 0);
 			flow[d].ended = true;
@@ -256,7 +255,6 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 	}
 	/* the rest arrives, all of it, and its end */
 	cut_mod = 0;
-	(void)stay;
 	for (k = 0; k < 2; k++) {
 		struct fake_end *e = flow[k].from;
 
@@ -271,6 +269,9 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 
 			fake_all();
 			obey(f->from, true);
+			/* the sweep of the daemon (D21): who has ended looks no more */
+			if (i > 50 && atomic_load(&f->from->rs->xstate) == WSD_X_ENDED)
+				fake_fill(f->from, atomic_load(&f->from->rs->cursor), atomic_load(&f->from->rs->posted));
 			if (!f->ended && i > 20) {
 				cr_assert_eq(shutdown(f->from->fd, SHUT_WR), 0);
 				f->ended = true;
@@ -292,18 +293,15 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 	close(b);
 }
 
-#define SEEDS 40
+#define SEEDS 12	/* SEEDS=n: more; SEED=n: that one */
 
 static void seeds(unsigned what)
 {
-	const char *one = getenv("SEED");
-	uint64_t s;
+	const char *one = getenv("SEED"), *n = getenv("SEEDS");
+	uint64_t s = one ? strtoull(one, NULL, 0) : 1, last = one ? s : n ? strtoull(n, NULL, 0) : SEEDS;
 
-	for (s = one ? strtoull(one, NULL, 0) : 1; s <= (one ? strtoull(one, NULL, 0) : SEEDS); s++) {
-		if (getenv("SHOW"))
-			fprintf(stderr, "seed %llu what %u\n", (unsigned long long)s, what);
+	for (; s <= last; s++)
 		interleave(s, what, 3000);
-	}
 }
 
 Test(rules_agreed, a3_order_of_roads, .timeout = 60)
