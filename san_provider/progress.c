@@ -153,6 +153,10 @@ static int on_message(const struct proxy_msg *m)
 		return o ? san_remote_peer(o, m) : 0;
 	case PROXY_MSG_SAN_GO:
 		return o ? san_remote_go(o, m) : 0;
+	case PROXY_MSG_SAN_SIDE:
+		if (o && o->reattach)
+			o->at = m->at;
+		return 0;
 	case PROXY_MSG_SAN_LOOK:
 		return 1;	/* who waits looks at the memory itself */
 	}

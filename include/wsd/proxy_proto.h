@@ -65,6 +65,7 @@ enum wsd_msg_type {
 	WSD_MSG_SAN_REMOTE,	/* SAN_LOCAL of the peer */
 	WSD_MSG_SAN_GO,		/* both ends are ready: the connection may be used */
 	WSD_MSG_SAN_LOOK,	/* a word of struct wsd_remote has changed; only wakes */
+	WSD_MSG_SAN_SIDE,	/* REATTACH of an end over RDMA: SAN_SETUP, this (a struct wsd_msg_side), SAN_GO */
 
 	/* wsdctl and the daemon */
 	WSD_MSG_PEERS = 48,		/* wsdctl: which other daemons do you know? Needs no HELLO */

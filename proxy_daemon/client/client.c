@@ -645,6 +645,9 @@ static bool packet_is_sound(const struct wsd_msg_hdr *hdr, size_t len, unsigned 
 		want = sizeof(struct wsd_msg_san_setup);
 		want_fds = 1;
 		break;
+	case WSD_MSG_SAN_SIDE:
+		want = sizeof(struct wsd_msg_side);
+		break;
 	case WSD_MSG_SAN_REMOTE:
 		want = sizeof(struct wsd_msg_san_blob);
 		break;
@@ -780,6 +783,7 @@ static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 		struct wsd_msg_san_setup setup;
 		struct wsd_msg_san_blob blob;
 		struct wsd_msg_san_plain san;
+		struct wsd_msg_side side;
 		char bytes[WSD_MSG_MAX];
 	} m;
 	union {
@@ -848,6 +852,14 @@ static int receive_packet(struct proxy_client *pc, struct proxy_msg *ret)
 			ok = take_remote(&m.blob, ret);
 			if (ok && offers_has(pc, m.hdr.cookie))
 				r = 1;
+			break;
+		case WSD_MSG_SAN_SIDE:
+			ok = m.side.session_id != 0;
+			if (ok && offers_has(pc, m.hdr.cookie)) {
+				*ret = (struct proxy_msg){ .type = PROXY_MSG_SAN_SIDE, .cookie = m.hdr.cookie,
+							   .session_id = m.side.session_id, .at = m.side.at, .fd = -1 };
+				r = 1;
+			}
 			break;
 		case WSD_MSG_SAN_GO:
 			ok = take_san_plain(&m.san, PROXY_MSG_SAN_GO, ret);

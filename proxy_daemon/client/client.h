@@ -26,8 +26,8 @@
  * Life of an offer over RDMA: proxy_client_offer_san() -> 0; later PROXY_MSG_SESSION (both ends are on this host), or
  * PROXY_MSG_SAN_SETUP: map msg.fd, make a queue pair, proxy_client_san_local(); PROXY_MSG_SAN_REMOTE: connect it,
  * proxy_client_san_ready(); PROXY_MSG_SAN_GO: use it. Until GO it is unanswered: PROXY_MSG_REFUSED may come at any point, also
- * because the daemon went away. Afterwards PROXY_MSG_REVOKED and PROXY_MSG_SAN_LOOK. A reattached end gets SETUP and at once GO: it has
- * the memory and no queue pair.
+ * because the daemon went away. Afterwards PROXY_MSG_REVOKED and PROXY_MSG_SAN_LOOK. A reattached end gets SETUP, SAN_SIDE and GO at
+ * once: it has the memory and no queue pair.
  *
  * Daemon:    WSD_PROXY_SOCKET if set (secure_getenv: ignored in set-id programs), and then
  *            only that; else WSD_PROXYD_SYSTEM_PATH; else $XDG_RUNTIME_DIR/wsd/proxyd.sock.
@@ -69,6 +69,7 @@ enum proxy_msg_type {
 	PROXY_MSG_SAN_REMOTE,	/* what the peer's queue pair is: blob */
 	PROXY_MSG_SAN_GO,	/* both ends are ready */
 	PROXY_MSG_SAN_LOOK,	/* a word of struct wsd_remote has changed */
+	PROXY_MSG_SAN_SIDE,	/* reattached over RDMA, between SETUP and GO: `at` says where its side lies */
 };
 
 struct proxy_msg {
@@ -83,7 +84,7 @@ struct proxy_msg {
 	uint32_t ring_size;
 	uint32_t side;		/* 0 or 1 */
 	int fd;			/* close-on-exec, the caller's; -1 in other messages */
-	struct wsd_side_at at;	/* REATTACHED; not checked */
+	struct wsd_side_at at;	/* REATTACHED, SAN_SIDE; not checked */
 	union {
 		/* SAN_SETUP; session_id, length, side above too. Checked: the fd as above, length is wsd_remote_length() of the
 		 * sizes, which are powers of two in bounds; the ids are not 0; path.device is a name, terminated, without '/'; the

@@ -675,7 +675,7 @@ static struct end *find_paired(struct server *srv, uint64_t sock_cookie)
 	struct end *e;
 
 	HASH_FIND(hh_socket, srv->ends_by_socket, &sock_cookie, sizeof(sock_cookie), e);
-	return e && e->state == END_PAIRED && e->session ? e : NULL;
+	return e && (e->session || (e->rdma && e->rdma->state == REMOTE_LIVE)) ? e : NULL;
 }
 
 /* proven: c holds the socket. 0, or the reason why it gets nothing */
@@ -700,12 +700,18 @@ static uint32_t reattach(struct conn *c, const struct wsd_msg_reattach *m, const
 	 * join the side. */
 	if (c->uid != 0 && c->uid != e->user->uid)
 		return WSD_R_NOT_OWNER;
-	if (e->session->fd < 0)
+	if (e->session && e->session->fd < 0)
 		return WSD_R_NOMEM;
 	serial = e->at.serial;
 	if (m->over == serial) {
 		e->at = m->claim;
 		e->at.serial = serial + 1;
+	}
+	if (e->rdma) {
+		if (remote_send_again(e->rdma, c, m->hdr.cookie, &e->at))
+			return WSD_R_LIMIT;
+		a.session_id = e->rdma->id;
+		goto out;
 	}
 	a.session_id = e->session->id;
 	a.length = e->session->length;
@@ -714,9 +720,10 @@ static uint32_t reattach(struct conn *c, const struct wsd_msg_reattach *m, const
 	a.at = e->at;
 	if (conn_send(c, &a, sizeof(a), e->session->fd))
 		return WSD_R_LIMIT;
+out:
 	if ((e->conn != c || e->cookie != m->hdr.cookie) && !swap_owner(e, c, m->hdr.cookie, m->fd))
 		log_error("pid %d re-attached, but there is no memory to note it", c->pid);
-	log_debug("session %016llx: pid %d fd %d re-attached on side %u", (unsigned long long)a.session_id, c->pid, m->fd, a.side);
+	log_debug("session %016llx: pid %d fd %d re-attached on side %u", (unsigned long long)a.session_id, c->pid, m->fd, e->side);
 	return 0;
 }
 
@@ -728,7 +735,7 @@ void end_reattach(struct conn *c, const struct wsd_msg_reattach *m)
 	uint32_t reason;
 
 	HASH_FIND(hh_conn, c->ends, &m->hdr.cookie, sizeof(m->hdr.cookie), e);
-	if (e && e->state != END_REFUSED && (e->state != END_PAIRED || e->sock_cookie != m->sock_cookie)) {
+	if (e && e->state != END_REFUSED && ((e->state != END_PAIRED && e->state != END_REMOTE) || e->sock_cookie != m->sock_cookie)) {
 		conn_error(c, WSD_R_PEER_BROKEN, "REATTACH with a cookie that is in use");
 		return;
 	}

@@ -21,16 +21,22 @@
 
 /* ---- packets ---- */
 
-static int send_setup(struct remote *r, uint64_t peer_identity)
+static int send_setup_to(struct remote *r, struct conn *c, uint64_t cookie)
 {
 	struct wsd_msg_san_setup m = {
-		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_SAN_SETUP, .cookie = r->end->cookie },
-		.session_id = r->id, .nonce = r->mem.nonce, .length = r->mem.length, .peer_identity = peer_identity,
+		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_SAN_SETUP, .cookie = cookie },
+		.session_id = r->id, .nonce = r->mem.nonce, .length = r->mem.length, .peer_identity = r->peer_identity,
 		.side = r->side, .epoch = r->epoch,
 		.ring0 = r->mem.ring0, .ring1_max = r->mem.ring1_max, .fill_max = r->mem.fill_max, .path = r->path,
 	};
 
-	return conn_send(r->end->conn, &m, sizeof(m), r->mem.fd);
+	return conn_send(c, &m, sizeof(m), r->mem.fd);
+}
+
+static int send_setup(struct remote *r, uint64_t peer_identity)
+{
+	r->peer_identity = peer_identity;
+	return send_setup_to(r, r->end->conn, r->end->cookie);
 }
 
 static void send_plain(struct remote *r, uint16_t type)
@@ -41,6 +47,23 @@ static void send_plain(struct remote *r, uint16_t type)
 	};
 
 	(void)conn_send(r->end->conn, &m, sizeof(m), -1);
+}
+
+int remote_send_again(struct remote *r, struct conn *c, uint64_t cookie, const struct wsd_side_at *at)
+{
+	struct wsd_msg_side m = {
+		.hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_SAN_SIDE, .cookie = cookie },
+		.session_id = r->id, .at = *at,
+	};
+	struct wsd_msg_san_plain go = {
+		.hdr = { .len = sizeof(go), .version = WSD_PROXY_VERSION, .type = WSD_MSG_SAN_GO, .cookie = cookie },
+		.session_id = r->id,
+	};
+	int res = send_setup_to(r, c, cookie);
+
+	if (!res)
+		res = conn_send(c, &m, sizeof(m), -1);
+	return res ? res : conn_send(c, &go, sizeof(go), -1);
 }
 
 void remote_wake(struct remote *r)

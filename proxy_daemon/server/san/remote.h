@@ -45,6 +45,7 @@ struct remote {
 	enum remote_state state;
 	uint64_t id;			/* one for both ends; also the clients' session_id */
 	uint32_t epoch;
+	uint64_t peer_identity;
 	unsigned side;
 	struct wsd_san_path path;
 
@@ -96,6 +97,8 @@ void remote_local(struct end *e, const struct wsd_msg_san_blob *m);
 void remote_ready(struct end *e, const struct wsd_msg_san_plain *m);
 void remote_ask(struct end *e, const struct wsd_msg_san_plain *m);
 
+/* another process has the end: the memory, where its side lies, GO. 0 or -errno of conn_send(): nothing of it counts then */
+int remote_send_again(struct remote *r, struct conn *c, uint64_t cookie, const struct wsd_side_at *at);
 /* The client has withdrawn for good: its remote is gone afterwards, the peer knows. Also used for the end's last word (nobody holds
  * the socket). */
 void remote_close(struct end *e, uint32_t reason);

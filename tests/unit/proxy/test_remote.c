@@ -721,3 +721,43 @@ Test(remote, the_hard_limit_is_raised)
 		cr_skip_test("no CAP_SYS_RESOURCE");
 	check_raised(8192);
 }
+
+/* another process of the socket gets the same memory, and no queue pair; the maker's death is seen all the same */
+Test(remote, reattach)
+{
+	struct fake f[2] = { 0 }, g = { 0 };
+	struct pair p;
+	struct proxy_msg m;
+	struct wsd_side_at at = { .ipc_ns = 7, .shm = 3, .index = 9 };
+	int r = -1;
+
+	live(f, &p);
+	cr_assert_eq(proxy_client_side(f[0].pc, f[0].cookie, f[0].id, &at), 0);
+	g.pc = proxy_client_new();
+	g.cookie = 55;
+	cr_assert(UNTIL((proxy_client_receive(g.pc, &m),
+			 r = proxy_client_reattach(g.pc, p.end[0], sock_cookie(p.end[0]), 55, 0, NULL)) != PROXY_CLIENT_E_BUSY));
+	cr_assert_eq(r, 0);
+	take_setup(&g);
+	cr_expect_eq(g.id, f[0].id);
+	cr_expect_eq(g.setup.side, 0);
+	m = expect(&g, PROXY_MSG_SAN_SIDE);
+	cr_expect_eq(m.at.index, 9);
+	cr_expect_eq(m.at.serial, 1);
+	(void)expect(&g, PROXY_MSG_SAN_GO);
+	atomic_store(&f[0].rs->taken, 5);
+	cr_expect_eq(atomic_load(&g.rs->taken), 5);
+	/* what changes is told to who has it now */
+	ask(&f[1], WSD_SAN_WANT_RETURN, 0, 0);
+	(void)expect(&g, PROXY_MSG_SAN_LOOK);
+	add_seam(&g, 0, 0);
+	post(&g, 100);
+	f[0].pc = proxy_client_free(f[0].pc);
+	cr_assert(UNTIL(atomic_load(&g.rs->owner_gone) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->filled), 100);
+	ask(&g, WSD_SAN_DECIDE, 0, 0);
+	cr_assert(UNTIL(atomic_load(&g.rs->decided) == WSD_DECIDED_VOID));
+	g.pc = proxy_client_free(g.pc);
+	munmap(g.base, g.setup.length);
+	done(f, &p);
+}
