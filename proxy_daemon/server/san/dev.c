@@ -65,11 +65,11 @@ static bool is_link_local(const uint8_t gid[16])
 	return gid[0] == 0xfe && (gid[1] & 0xc0) == 0x80;
 }
 
-static unsigned netdev_mtu(int root, const char *netdev)
+static unsigned netdev_number(int root, const char *netdev, const char *what)
 {
 	char path[64], line[32];
 
-	snprintf(path, sizeof(path), "class/net/%s/mtu", netdev);
+	snprintf(path, sizeof(path), "class/net/%s/%s", netdev, what);
 	if (strchr(netdev, '/') || !read_line(root, path, line, sizeof(line)))
 		return 0;
 	return (unsigned)strtoul(line, NULL, 10);
@@ -115,7 +115,8 @@ static void scan_port(struct dev_table *t, int root, int dir, const char *device
 		g->index = (uint16_t)i;
 		g->port = (uint8_t)port;
 		g->soft = soft;
-		g->mtu = dev_mtu(netdev_mtu(root, g->netdev));
+		g->mtu = dev_mtu(netdev_number(root, g->netdev, "mtu"));
+		g->ifindex = netdev_number(root, g->netdev, "ifindex");
 	}
 }
 
@@ -201,24 +202,32 @@ const struct dev_gid *dev_find(const struct dev_table *t, const struct wsd_addr 
 	return v4 ? v4 : &t->gid[0];
 }
 
-bool dev_has(const struct dev_table *t, const char *device, uint8_t port, const uint8_t gid[16])
+static const struct dev_gid *entry(const struct dev_table *t, const char *device, uint8_t port, const uint8_t gid[16])
 {
 	unsigned i;
 
 	for (i = 0; i < t->n; i++)
 		if (t->gid[i].port == port && !memcmp(t->gid[i].gid, gid, 16) && !strcmp(t->gid[i].device, device))
-			return true;
-	return false;
+			return &t->gid[i];
+	return NULL;
+}
+
+bool dev_has(const struct dev_table *t, const char *device, uint8_t port, const uint8_t gid[16])
+{
+	return entry(t, device, port, gid);
 }
 
 bool dev_same(const struct dev_table *a, const struct dev_table *b)
 {
+	const struct dev_gid *g;
 	unsigned i;
 
 	if (a->n != b->n)
 		return false;
-	for (i = 0; i < a->n; i++)
-		if (!dev_has(b, a->gid[i].device, a->gid[i].port, a->gid[i].gid))
+	for (i = 0; i < a->n; i++) {
+		g = entry(b, a->gid[i].device, a->gid[i].port, a->gid[i].gid);
+		if (!g || g->ifindex != a->gid[i].ifindex || g->mtu != a->gid[i].mtu)
 			return false;
+	}
 	return true;
 }

@@ -24,6 +24,7 @@ struct dev_gid {
 	char device[64];
 	char netdev[16];
 	uint8_t gid[16];
+	uint32_t ifindex;	/* of the netdev; 0: not known */
 	uint16_t index;
 	uint8_t port;
 	uint8_t mtu;		/* enum ibv_mtu that fits the netdev's */
@@ -43,7 +44,7 @@ void dev_scan(struct dev_table *t, const char *root);
 const struct dev_gid *dev_find(const struct dev_table *t, const struct wsd_addr *local, bool any);
 /* is it there still? */
 bool dev_has(const struct dev_table *t, const char *device, uint8_t port, const uint8_t gid[16]);
-/* same devices, ports and addresses? */
+/* same devices, ports and addresses, on the same netdevs? */
 bool dev_same(const struct dev_table *a, const struct dev_table *b);
 
 /* the largest enum ibv_mtu whose packets fit */

@@ -13,6 +13,7 @@
 #include "proxy_daemon/server/san/distant.h"
 #include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/san/remote.h"
+#include "proxy_daemon/server/san/route.h"
 
 enum distant_state { DISTANT_LINK, DISTANT_OFFERED, DISTANT_HOME, DISTANT_KEPT, DISTANT_FOUND };
 
@@ -227,6 +228,7 @@ uint32_t distant_begin(struct end *e)
 {
 	struct server *srv = e->srv;
 	const struct san_config *cfg = san_config(srv);
+	const struct dev_gid *g;
 	uint8_t ip[2][16];
 	struct distant *d;
 	struct far *far = NULL;
@@ -241,7 +243,8 @@ uint32_t distant_begin(struct end *e)
 	if (e->ns->dev != srv->netns.own_dev || e->ns->ino != srv->netns.own_ino)
 		return WSD_R_NO_RDMA;
 	san_watch(srv);
-	if (!dev_find(&srv->san.devs, &e->local, false))
+	g = dev_find(&srv->san.devs, &e->local, false);
+	if (!g || (g->ifindex && route_is_direct(&e->local, &e->remote, g->ifindex) != 1))
 		return WSD_R_NO_RDMA;
 	r = link_get(srv, &e->local, &e->remote, &far);
 	if (!far || (r && r != -EINPROGRESS))

@@ -4,10 +4,13 @@
  *
  *	dev.c		which devices, ports and GIDs there are (sysfs; no device is ever opened: that would hold up its deletion)
  *	uevent.c	devices, links, addresses that come and go
+ *	route.c		whether the way to a peer leads over a device
  *	memory.c	the memory of one end
  *	memlock.c	what client processes may lock
  *	remote.c	sessions: setting up, ending, what the clients ask
  *	fill.c		ring bytes that the device did not bring
+ *	distant.c	two ends on two hosts find each other; proof.c: that they hold one stream
+ *	far_sessions.c	what becomes of sessions when a link goes and comes
  *
  * Nothing of it costs anything before the first OFFER_SAN, unless subnets are declared.
  */

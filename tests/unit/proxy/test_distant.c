@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -82,6 +83,17 @@ static void write_file(const char *path, const char *text)
 	close(fd);
 }
 
+/* the netdev's number as the kernel has it, or another */
+static void set_ifindex(unsigned i, unsigned more)
+{
+	char path[96], text[16];
+
+	enter(i);
+	snprintf(path, sizeof(path), "%s/class/net/eth0/ifindex", host[i].sys);
+	snprintf(text, sizeof(text), "%u\n", if_nametoindex(i ? "wsd1" : "wsd0") + more);
+	write_file(path, text);
+}
+
 static void start_host(unsigned i, const char *key)
 {
 	struct host *h = &host[i];
@@ -91,6 +103,7 @@ static void start_host(unsigned i, const char *key)
 	cr_assert_not_null(mkdtemp(h->sys));
 	snprintf(gid, sizeof(gid), "0000:0000:0000:0000:0000:ffff:0a63:000%u\n", i + 1);
 	fake_device(h->sys, gid);
+	set_ifindex(i, 0);
 	snprintf(conf, sizeof(conf), "%s/key", h->sys);
 	write_file(conf, key);
 	snprintf(text, sizeof(text), "[san]\nsubnets = 10.99.0.0/24\nkey-file = %s/key\n", h->sys);
@@ -398,28 +411,46 @@ Test(distant, a_device_goes_away)
 	done(f, &p);
 }
 
-Test(distant, no_device_here)
+/* host 0 is as it is now; what its daemon answers a connecting end */
+static uint32_t answer_once_seen(void)
 {
+	uint32_t reason;
 	struct fake f[2] = { 0 };
 	struct pair p;
 	struct proxy_msg m;
 	struct proxy_san_offer x = proof(0, 0);
 	struct wsd_subnet sub[4];
 	uint32_t gen = 0;
-	char cmd[128];
 
-	NEED_NET();
 	f[0].pc = proxy_client_new();
 	proxy_client_set_places(f[0].pc, host[0].d.path, NULL);
 	cr_assert_eq(proxy_client_connect(f[0].pc), 0);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s/class/infiniband_verbs", host[0].sys);
 	enter(0);
-	cr_assert(run(cmd) && run("ip link add wsd2 type veth peer name wsd3"));
+	cr_assert(run("ip link add wsd2 type veth peer name wsd3"));
 	cr_assert(UNTIL((proxy_client_receive(f[0].pc, &m), proxy_client_subnets(f[0].pc, sub, 4, &gen) == 1 && gen)));
 	p = connection();
 	offer_at(0, &f[0], &p, &x);
-	cr_expect_eq(answer(&f[0]).reason, WSD_R_NO_RDMA);
+	reason = answer(&f[0]).reason;
 	done(f, &p);
+	return reason;
+}
+
+Test(distant, no_device_here)
+{
+	char cmd[128];
+
+	NEED_NET();
+	snprintf(cmd, sizeof(cmd), "rm -rf %s/class/infiniband_verbs", host[0].sys);
+	cr_assert(run(cmd));
+	cr_expect_eq(answer_once_seen(), WSD_R_NO_RDMA);
+}
+
+/* TCP takes another netdev than the device is on */
+Test(distant, the_way_leads_elsewhere)
+{
+	NEED_NET();
+	set_ifindex(0, 100);
+	cr_expect_eq(answer_once_seen(), WSD_R_NO_RDMA);
 }
 
 /* nobody there: refused at once, nothing waits */
