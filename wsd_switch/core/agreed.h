@@ -27,8 +27,10 @@
 #include "wsd_switch/core/frame.h"
 #include "wsd_switch/core/switch.h"
 
-struct road {			/* one per conn and process; never unmapped */
+struct road {			/* one per session and process; freed when nobody can be inside its conn any more */
 	WSDPUTROAD p;
+	struct road *next;		/* sessions before this one (agreed_renew) ... */
+	uintptr_t san;			/* ... whose memory is unmapped with the conn: the provider's socket */
 	struct wsd_remote *rs;
 	const struct wsd_remote_ctl *ctl;
 	uint8_t *rx[2], *tx[2];
@@ -55,11 +57,12 @@ struct road {			/* one per conn and process; never unmapped */
 	_Atomic uint32_t told_out;
 };
 
-extern struct road *road_tab;		/* by conn->index; NULL until the first one */
+extern _Atomic uint32_t road_any;	/* not 0: there is, or was, a road */
 
+/* not NULL in stage ST_AGREED. Another one after a renewal: who loops looks again */
 static inline struct road *road_of(const struct conn *c)
 {
-	return &road_tab[c->index];
+	return atomic_load_explicit(&c->road, memory_order_acquire);
 }
 
 /* ---- agreed_state.c: no system call, no lock, no wait ---- */
@@ -132,6 +135,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 bool agreed_plain_in(struct conn *c);	/* counted in (sleepers): may plain bytes be taken without bound? */
 int64_t agreed_inq(struct thr *t, struct conn *c, int fd);	/* FIONREAD, or -errno */
 void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditions hold */
+void agreed_rx_dead(struct thr *t, struct conn *c, int fd);
 bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 
 /* What a wait needs to know. Returns the events that are there (POLLIN, POLLOUT, ... as in wanted); *ret_mask: what the kernel may be asked
@@ -176,6 +180,8 @@ void agreed_detach(struct conn *c);					/* nobody is inside */
 void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b);
 void agreed_ask_due(struct thr *t, struct conn *c);			/* what could not be sent before */
 void agreed_leave(struct conn *c, uint32_t why);			/* both directions are to go back to TCP; never waits */
+/* both directions are plain again, for a reason that may pass: the session is over, another one may be offered */
+void agreed_renew(struct thr *t, struct conn *c);
 void agreed_retire(struct thr *t, struct conn *c, int fd);		/* the last number of this process is about to be closed */
 /* a lock of the side, handlers put off. false: its owner does not let go: reset */
 bool agreed_lock(struct thr *t, struct conn *c, int fd, _Atomic uint32_t *lock);
@@ -193,6 +199,8 @@ static inline uint32_t road_changes(const struct road *r)
 {
 	return atomic_load_explicit(&r->p.state->changes, memory_order_acquire) + atomic_load_explicit(&road_gen, memory_order_acquire);
 }
+
+bool road_dead(const struct road *r);		/* nothing of ours goes by it any more */
 
 static inline int road_error(const struct road *r)
 {

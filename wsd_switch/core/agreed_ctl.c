@@ -4,45 +4,31 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "wsd_switch/core/agreed.h"
 
 #define LOCK_MAX_MS	5000	/* the lock is held over calls that do not sleep; a stopped owner is waited for this long */
 
-struct road *road_tab;
-
-static bool table(void)
-{
-	void *p;
-
-	if (road_tab)
-		return true;
-	p = mmap(NULL, sizeof(struct road) * MAX_CONNS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		return false;
-	road_tab = p;
-	return true;
-}
+_Atomic uint32_t road_any;
 
 bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p)
 {
-	struct road *r;
+	struct road *r = calloc(1, sizeof(*r));
 
-	if (!table())
-		return false;
-	r = road_of(c);
-	memset(r, 0, sizeof(*r));
-	if (road_bind(r, p) < 0) {
-		memset(r, 0, sizeof(*r));
+	if (!r || road_bind(r, p) < 0) {
+		free(r);
 		return false;
 	}
 	r->owner = proc_page->pid;
+	r->next = road_of(c);
+	atomic_store(&road_any, 1);
 	atomic_store(&c->s->att_pid, proc_page->pid);
 	atomic_fetch_or(&c->s->flags, S_ATTACHED);
 	atomic_store(&c->why, WSD_R_NONE);
+	atomic_store_explicit(&c->road, r, memory_order_release);
 	atomic_store_explicit(&c->stage, ST_AGREED, memory_order_release);
 	log_debug("conn %u: session %llx by RDMA", c->index, (unsigned long long)p->session_id);
 	return true;
@@ -50,8 +36,45 @@ bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p)
 
 void agreed_detach(struct conn *c)
 {
-	if (road_tab && road_of(c)->rs)
-		memset(road_of(c), 0, sizeof(struct road));
+	struct road *r = atomic_exchange(&c->road, NULL), *next;
+
+	for (; r; r = next) {
+		next = r->next;
+		ctl_road_close(r);
+		free(r);
+	}
+}
+
+bool road_dead(const struct road *r)
+{
+	return road_error(r) || atomic_load_explicit(&r->rs->revoked, memory_order_relaxed);
+}
+
+static bool may_come_back(const struct road *r)
+{
+	switch (atomic_load(&r->rs->revoked)) {
+	case WSD_R_NONE:
+	case WSD_R_RDMA_FAILED:
+	case WSD_R_UNLOADING:
+		return !atomic_load(&r->leave);
+	}
+	return false;
+}
+
+/*
+ * D13: a session has one grant in each direction, and is over when both are plain again. Its memory stays, for others may be inside, until
+ * the conn is closed; its queue pair and what it locked go now.
+ */
+void agreed_renew(struct thr *t, struct conn *c)
+{
+	struct road *r = road_of(c);
+
+	if (atomic_load(&r->rs->xstate) != WSD_X_DONE || atomic_load(&r->rs->ystate) != WSD_Y_DONE || !road_mine(r) || !may_come_back(r) ||
+	    (atomic_load(&c->s->flags) & (S_SHUT_RD | S_SHUT_WR | S_EOF | S_NO_OPEN | S_NO_PUT | S_BROKEN | S_FOREIGN)) ||
+	    atomic_load(&r->ask_due))
+		return;
+	if (ctl_road_over(t, c, r))
+		log_debug("conn %u: the session is over; another one may follow", c->index);
 }
 
 /* ---- questions for the daemon ---- */

@@ -410,6 +410,22 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	return k;
 }
 
+/* the road is gone: what was not granted, or not used, is plain for good */
+void agreed_rx_dead(struct thr *t, struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	uint32_t y = atomic_load_explicit(&r->rs->ystate, memory_order_relaxed);
+
+	if ((y != WSD_Y_PLAIN && y != WSD_Y_GRANTED) || !road_mine(r) || !road_dead(r) || !agreed_lock(t, c, fd, &c->s->rx_lock))
+		return;
+	y = atomic_load(&r->rs->ystate);
+	if (y == WSD_Y_PLAIN)
+		atomic_store(&r->rs->ystate, WSD_Y_DONE);
+	else if (y == WSD_Y_GRANTED)
+		give_up_grant(c);
+	agreed_unlock(&c->s->rx_lock);
+}
+
 /* ---- grant (A1) ---- */
 
 bool agreed_plain_in(struct conn *c)
@@ -519,6 +535,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	for (;;) {
 		uint32_t y;
 
+		r = road_of(c);		/* another one after a renewal */
 		agreed_obey(t, c, fd, false);
 		y = atomic_load(&r->rs->ystate);
 		if (y == WSD_Y_PLAIN || y == WSD_Y_DONE) {

@@ -411,7 +411,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 
 	switch (x) {
 	case WSD_X_PLAIN:
-		if (!try_start(c, at_wait))
+		if (!try_start(c, at_wait) && !(road_mine(r) && road_dead(r)))
 			return;
 		break;
 	case WSD_X_FRAMED:
@@ -419,6 +419,9 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 			return;
 		break;
 	case WSD_X_DONE:
+		agreed_rx_dead(t, c, fd);
+		agreed_renew(t, c);
+		return;
 	case WSD_X_ENDED:
 		return;
 	}
@@ -426,7 +429,9 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 		return;
 	/* it may be another state by now */
 	x = atomic_load(&rs->xstate);
-	if (x == WSD_X_PLAIN && try_start(c, at_wait))
+	if (x == WSD_X_PLAIN && road_mine(r) && road_dead(r))
+		atomic_store(&rs->xstate, WSD_X_DONE);
+	else if (x == WSD_X_PLAIN && try_start(c, at_wait))
 		start(c, fd);
 	else if (x == WSD_X_STARTING)
 		started(c);
@@ -526,7 +531,7 @@ static ssize_t ended(struct thr *t, struct conn *c, size_t done, int e, int flag
 ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	struct side *s = c->s;
-	struct road *r = road_of(c);
+	struct road *r;
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 	int64_t until = -1;
 	uint64_t since = 0;
@@ -550,8 +555,10 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		return -1;
 	}
 	for (;;) {
-		uint32_t x, changes = road_changes(r);
+		uint32_t x, changes;
 
+		r = road_of(c);		/* another one after a renewal */
+		changes = road_changes(r);
 		agreed_obey(t, c, fd, false);
 		x = atomic_load_explicit(&r->rs->xstate, memory_order_relaxed);
 		if (x == WSD_X_PLAIN || x == WSD_X_DONE) {

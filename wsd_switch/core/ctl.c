@@ -35,10 +35,12 @@
 #define LISTENERS_MAX	256
 #define ADDRS_MAX	64
 #define LATE_MAX	1024
+#define RETRY_MAX_S	60u
 
 const _Atomic uint32_t *_Atomic ctl_word;
 _Atomic uint32_t ctl_seen;
 _Atomic uint32_t ctl_waiting;
+_Atomic uint32_t ctl_san_gen;
 
 struct listener {
 	SOCKET san;
@@ -472,6 +474,19 @@ static void offer_lost(struct conn *c, uint32_t why)
 
 static void hide(void);
 
+/* a session that failed: soon again, then less and less often; at once when devices or links have changed */
+static void offer_later(struct conn *c, uint32_t why)
+{
+	c->retry_s = c->retry_s ? c->retry_s * 2 : 1;
+	if (c->retry_s > RETRY_MAX_S)
+		c->retry_s = RETRY_MAX_S;
+	c->retry_at = tsc_now() + (uint64_t)US(c->retry_s * 1e6);
+	c->retry_gen = atomic_load(&ctl_san_gen);
+	c->offer_next = 0;
+	atomic_store(&c->why, why);
+	atomic_store(&c->stage, ST_NEW);
+}
+
 static void offer(struct conn *c, int fd)
 {
 	struct side *s = c->s;
@@ -677,11 +692,18 @@ static void refused(struct conn *c, uint32_t why)
 	case WSD_R_LIMIT:
 	case WSD_R_UNLOADING:
 	case WSD_R_MISMATCH:
+		offer_lost(c, why ? why : WSD_R_NO_DAEMON);
+		return;
+	case WSD_R_PEER_UNAWARE:
+		if (!(c->san_flags & WSD_CONNECT_SAN))
+			break;		/* on one host it has been waited for until nobody held the other end */
+		/* fall through */
 	case WSD_R_NO_PEER:
 	case WSD_R_NO_KEY:
+	case WSD_R_NO_RDMA:
 	case WSD_R_MEMLOCK:
 	case WSD_R_RDMA_FAILED:
-		offer_lost(c, why ? why : WSD_R_NO_DAEMON);
+		offer_later(c, why);
 		return;
 	}
 	atomic_store(&c->why, why);
@@ -782,6 +804,14 @@ static void progress(void)
 	if (w)
 		atomic_store(&ctl_seen, atomic_load(w));	/* read first: what comes meanwhile moves it again */
 	control.progress();
+	if (put_with_signal && control.subnets) {
+		struct wsd_subnet none;
+		uint32_t gen = 0;
+
+		control.subnets(&none, 0, &gen);
+		if (gen)
+			atomic_store(&ctl_san_gen, gen);
+	}
 	while ((c = events)) {
 		events = c->ev_next;
 		c->ev_on = false;
@@ -794,7 +824,7 @@ static void progress(void)
 		}
 	close_late();
 	hide();
-	if (road_tab) {		/* what the daemon says lies in session memory: all who sleep look */
+	if (atomic_load(&road_any)) {	/* what the daemon says lies in session memory: all who sleep look */
 		atomic_fetch_add(&road_gen, 1);
 		waiters_tell();
 	}
@@ -851,6 +881,8 @@ void ctl_think(struct thr *t, struct conn *c, int fd, bool received)
 	if (received)
 		c->n_recv++;
 	if ((c->n_recv < cfg.offer_after && total < cfg.offer_bytes) || total < c->offer_next)
+		return;
+	if (unlikely(c->retry_at) && tsc_now() < c->retry_at && c->retry_gen == atomic_load(&ctl_san_gen))
 		return;
 	ctl_offer(t, c, fd);
 }
@@ -1037,6 +1069,45 @@ void ctl_unmap(struct conn *c)
 		c->ev_on = false;
 	}
 	wsp.lpWSPCloseSocket(s, &err);
+	lock_drop(&ctl_lock);
+}
+
+bool ctl_road_over(struct thr *t, struct conn *c, struct road *r)
+{
+	uint32_t agreed = ST_AGREED;
+	int e = errno;
+
+	if (t->in_handler || !lock_try(&ctl_lock, thr_tid(t)))
+		return false;
+	/* the stage last: who finds ST_NEW may offer */
+	if (road_of(c) != r || atomic_load(&c->stage) != agreed || !c->san) {
+		lock_drop(&ctl_lock);
+		return false;
+	}
+	if (control.retire)
+		control.retire(c->san, WSD_R_RDMA_FAILED, 0);
+	r->san = c->san;
+	c->san = 0;
+	atomic_fetch_and(&c->s->flags, ~S_ATTACHED);
+	offer_later(c, WSD_R_RDMA_FAILED);
+	lock_drop(&ctl_lock);
+	errno = e;
+	return true;
+}
+
+void ctl_road_close(struct road *old)
+{
+	struct thr *t = thr_get();
+	INT err = 0;
+
+	if (!old->san)
+		return;
+	if (!lock_try_long(&ctl_lock, thr_tid(t))) {
+		if (n_late < LATE_MAX)
+			late[n_late++] = old->san;
+		return;
+	}
+	wsp.lpWSPCloseSocket(old->san, &err);
 	lock_drop(&ctl_lock);
 }
 

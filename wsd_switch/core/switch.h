@@ -362,6 +362,9 @@ struct conn {
 	uintptr_t san;			/* the provider's socket; 0: none; ctl_lock */
 	struct conn *ev_next;		/* events that the provider raised; ctl_lock */
 	bool ev_on;
+	struct road *_Atomic road;	/* agreed.h */
+	uint64_t retry_at;		/* ticks: a session that failed is tried again then, or when retry_gen is not ctl_san_gen any more; 0: n/a */
+	uint32_t retry_gen, retry_s;
 	uint16_t kept[2];		/* bytes of the stream's beginning that are kept (proof.c), sent and received */
 	uint32_t san_flags;		/* WSD_CONNECT_* of its offer */
 	bool expected;			/* announced by SIO_WSD_EXPECT, not accepted yet; ctl_lock */
@@ -448,6 +451,9 @@ void ctl_unmap(struct conn *c);				/* when no thread is inside */
 void ctl_after_fork(void);
 void ctl_think(struct thr *t, struct conn *c, int fd, bool received);	/* is it time to offer? */
 /* roads (agreed.h): the provider's, for every thread, but ask: false: not now */
+extern _Atomic uint32_t ctl_san_gen;	/* moves when devices, links or addresses have changed */
+bool ctl_road_over(struct thr *t, struct conn *c, struct road *r);	/* false: not now */
+void ctl_road_close(struct road *old);
 int ctl_road_arm(void);
 unsigned ctl_road_drain(uint64_t *ret, unsigned max);
 int ctl_road_wait_fd(void);
