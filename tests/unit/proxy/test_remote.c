@@ -414,6 +414,23 @@ Test(remote, the_sweep_delivers_for_who_does_not_call)
 	done(f, &p);
 }
 
+/* behind RETURN the ring is not read any more: what has arrived there counts no more than what has not (F18) */
+Test(remote, the_sweep_delivers_what_a_return_left_in_the_ring)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	add_seam(&f[0], 0, 0);
+	post(&f[0], 100);
+	atomic_store(&f[1].rs->head, 100);
+	atomic_store(&f[0].rs->xstate, WSD_X_RETURNING);
+	atomic_store(&f[1].rs->ystate, WSD_Y_DROPPING);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->filled) == 100));
+	check_filled(&f[1], 0, 100);
+	done(f, &p);
+}
+
 /* ---- ends ---- */
 
 Test(remote, close_leaves_the_tail_and_says_where_it_ends)
