@@ -1513,10 +1513,10 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 	return e;
 }
 
-/* The first n events in ev are the kernel's, of this round; max of them in all. set->lock held */
-static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, int n, int max, unsigned *ret_nap)
+/* Of the n events in ev the first n_kernel are the kernel's, of this round; max of them in all. set->lock held */
+static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uint32_t n_kernel, int n, int max, unsigned *ret_nap)
 {
-	uint32_t n_roads, n_kernel = (uint32_t)n, i, k;
+	uint32_t n_roads, i, k;
 	bool live = false;
 	int j, m;
 
@@ -1539,7 +1539,8 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, int
 			continue;
 		live |= road_live(r->c);
 		changes = road_changes(road_of(r->c));
-		if (!rep && !r->hot && r->seen_ok && r->seen == changes && !atomic_load_explicit(&r->c->s->kept_err, memory_order_relaxed))
+		if (!rep && !r->hot && r->seen_ok && r->seen == changes && !(s->ambiguous && n_kernel) &&
+		    !atomic_load_explicit(&r->c->s->kept_err, memory_order_relaxed))
 			continue;
 		if (!rep && n >= max)
 			continue;
@@ -1568,19 +1569,17 @@ static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, 
 {
 	bool locked = lock_try_long(&s->lock, thr_tid(t));
 	unsigned seen;
+	int n_kernel;
 
-	if (n >= 0)
-		n = reported(s, ev, n, locked);
-	else
-		n = 0;
+	n = n_kernel = n < 0 ? 0 : reported(s, ev, n, locked);
 	if (!locked) {
 		*ret_nap = 1;
 		return n;
 	}
 	if (n == 0)
 		s->round++;
-	n = look_roads(t, s, ev, n, max, ret_nap);
-	n = look(s, ev, n, max, &seen);
+	n = look(s, ev, n, n + (max - n + 1) / 2, &seen);
+	n = look_roads(t, s, ev, (uint32_t)n_kernel, n, max, ret_nap);
 	lock_drop(&s->lock);
 	return n;
 }
@@ -1990,10 +1989,26 @@ static bool nested_roads(struct eset *s)
 		agreed_leave(r->c, WSD_R_UNTRACKED);
 		any |= road_live(r->c) && (road_report(t, r->c, r->fd, r->events & EVENT_BITS, 0, &ask, &nap) || nap);
 	}
-	if (s->wake_on)
-		(void)road_arm(t);
+	if (s->wake_on && !road_arm(t))
+		any = true;
 	lock_drop(&s->lock);
 	return any;
+}
+
+/* every call of this process goes straight to the kernel from now on, waits, too */
+void eset_unwake_all(void)
+{
+	struct thr *t = thr_get();
+	uint32_t i;
+
+	for (i = 0; i < set_fresh; i++) {
+		struct eset *s = &set_pool[i];
+
+		if (!s->wake_on || !lock_try_long(&s->lock, thr_tid(t)))
+			continue;
+		wake_remove(s);
+		lock_drop(&s->lock);
+	}
 }
 
 /* the set's descriptor goes to another process: nothing of ours stays in it */
@@ -2016,12 +2031,11 @@ void eset_mark_nested(int epfd)
 	struct eset *s = set_of(epfd);
 	unsigned seen = 0;
 	int idle;
-	bool x;
+	bool x, roads;
 
 	if (!s)
 		return;
-	if (has_roads(s) && nested_roads(s) && !s->kicked)
-		kick(s);
+	roads = has_roads(s) && nested_roads(s);
 	if (!atomic_exchange(&s->nested, 1)) {
 		flush_set(s, thr_get());
 		/* close_all knows of input alone; an edge for output may be due as well */
@@ -2033,6 +2047,8 @@ void eset_mark_nested(int epfd)
 		if (any_hit(s, &seen))
 			kick(s);
 	}
+	if (roads && !s->kicked)
+		kick(s);
 }
 
 /* the last descriptor of a connection goes away: the kernel forgets its registrations, so do we */

@@ -302,6 +302,7 @@ void hand_on_sandbox(void)
 		if (c && leave(c, WSD_R_SANDBOX))
 			conn_reset(c, (int)fd, "unread bytes in the ring of a process that enters seccomp");
 	}
+	eset_unwake_all();
 	conn_stats_all();	/* nothing may be counted afterwards */
 	cs_leave(t);
 	errno = e;

@@ -181,6 +181,46 @@ static void send_x(const char *s)
 	cr_assert_gt(X->puts, puts, "it did not go by RDMA");
 }
 
+static char half[2048];
+
+/* a frame whose ring bytes have not come: the kernel says readable, and it is not */
+static void frame_first(void)
+{
+	cr_assert_eq(send(a, half, sizeof(half), 0), sizeof(half));
+	cr_assert_eq(send(a, half, sizeof(half), 0), sizeof(half));
+	cr_assert_eq(send(a, "frame", 5, 0), 5);
+	cr_assert_eq(X->puts, 2);
+	wait_inq(b, WSD_FRAME_SIZE + 5);
+}
+
+static void read_all(void)
+{
+	char buf[5000];
+	size_t at = 0;
+
+	while (at < 2 * sizeof(half) + 5) {
+		ssize_t r = recv(b, buf + at, sizeof(buf) - at, 0);
+
+		cr_assert_gt(r, 0, "%zd after %zu, errno %d", r, at, errno);
+		at += (size_t)r;
+	}
+	cr_assert_eq(memcmp(buf + 2 * sizeof(half), "frame", 5), 0);
+}
+
+static unsigned n_kernel_waits;
+
+static int count_epoll(int set, struct epoll_event *ev, int max, int ms)
+{
+	n_kernel_waits++;
+	return libc_calls.epoll_wait(set, ev, max, ms);
+}
+
+static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	n_kernel_waits++;
+	return libc_calls.ppoll(p, n, to, mask);
+}
+
 /* ---- A1: what arrives wakes who sleeps ---- */
 
 static void wakes(enum how how, uint32_t et)
@@ -314,6 +354,62 @@ Test(waits, a1_removed_when_lent)
 	cr_assert_eq(in_set(ep), 1);
 }
 
+Test(waits, a1_removed_before_seccomp)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	eset_unwake_all();
+	cr_assert_eq(in_set(ep), 1);
+}
+
+/* a set that somebody polls: its connections return to TCP, and meanwhile it is readable when they are */
+Test(waits, g14_polled_set)
+{
+	struct pollfd p = { -1, POLLIN, 0 };
+
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	p.fd = ep;
+	cr_assert_eq(poll(&p, 1, 0), 0);
+	cr_assert_neq(atomic_load(&Y->r->leave), 0);
+	cr_assert_eq(Y->asked[WSD_SAN_WANT_RETURN], 1);
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE, "it did not return");
+	fake_all();
+	cr_assert_eq(poll(&p, 1, LONG), 1);
+	cr_assert_eq(poll(&p, 1, LONG), 1);
+	expect_str(b, 10, "x");
+}
+
+/* two registrations with the same data: events cannot be told apart */
+Test(waits, g18_same_data)
+{
+	struct epoll_event ev[4] = { { .events = EPOLLIN, .data.u64 = 9 } };
+
+	make();
+	nonblock(a);
+	nonblock(b);
+	ep = epoll_create1(0);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, ev), 0);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, b, ev), 0);
+	framed();
+	cr_assert_eq(epoll_wait(ep, ev, 4, 0), 0);
+	frame_first();
+	real.epoll_wait = count_epoll;
+	(void)epoll_wait(ep, ev, 4, 0);
+	n_kernel_waits = 0;
+	cr_assert_eq(epoll_wait(ep, ev, 4, 100), 0);
+	cr_assert_leq(n_kernel_waits, 40);
+	fake_step(X, 8);
+	cr_assert_eq(epoll_wait(ep, ev, 4, LONG), 1);
+	cr_assert_eq(ev[0].data.u64, 9);
+	read_all();
+}
+
 static void ungranted(void)
 {
 	struct thr *t = cs_enter();
@@ -335,6 +431,20 @@ Test(waits, a1_nested_set_gets_none)
 	set_make(b, EPOLLIN);
 	outer = epoll_create1(0);
 	cr_assert_eq(epoll_ctl(outer, EPOLL_CTL_ADD, ep, &ev), 0);
+	ungranted();
+}
+
+Test(waits, a1_set_nested_before_gets_none)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int outer;
+
+	make();
+	nonblock(b);
+	outer = epoll_create1(0);
+	ep = epoll_create1(0);
+	cr_assert_eq(epoll_ctl(outer, EPOLL_CTL_ADD, ep, &ev), 0);
+	set_make(b, EPOLLIN);
 	ungranted();
 }
 
@@ -370,20 +480,6 @@ static void nudge_y(void)
 	X->r->p.nudge(X);
 	X->r->p.release(X);
 	fake_step(X, 1);
-}
-
-static unsigned n_kernel_waits;
-
-static int count_epoll(int set, struct epoll_event *ev, int max, int ms)
-{
-	n_kernel_waits++;
-	return libc_calls.epoll_wait(set, ev, max, ms);
-}
-
-static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
-{
-	n_kernel_waits++;
-	return libc_calls.ppoll(p, n, to, mask);
 }
 
 /* what is ours is not reported, and waiting goes on with the rest of the time */
@@ -445,6 +541,7 @@ Test(waits, a1_arm_then_look_epoll_et) { arm_then_look(EPOLL, EPOLLET); }
 static void arrives_and_is_taken(void)
 {
 	fake_step(X, 8);
+	fake_poll(X);
 	fake_poll(Y);
 }
 
@@ -621,6 +718,38 @@ Test(waits, a2_send_meanwhile_eagain_and_edge)
 	send_x("x");
 }
 
+/* a start that a send makes, not a wait: who sleeps in the set meanwhile has not looked since (F15) */
+Test(waits, f15_start_wakes_the_set)
+{
+	struct sleeper s = { 0 };
+	size_t n = 0;
+	ssize_t r;
+
+	make();
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
+	cr_assert_eq(once(0), EPOLLOUT);
+	sleeper_begin(&s, EPOLL, a);
+	until_asleep(&s);
+	fake_grant(Y);
+	fill_big();
+	for (;;) {
+		r = send(a, big, 32768, 0);
+		if (r < 0)
+			break;
+		n += (size_t)r;
+		cr_assert_leq(n, 1u << 20, "it never starts");
+		while (recv(b, back, sizeof(back), MSG_DONTWAIT) > 0)
+			;
+	}
+	cr_assert_eq(errno, EAGAIN);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	cr_assert_eq(in_set(ep), 3, "who starts must be woken");
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.events, EPOLLOUT);
+}
+
 /* the edge also wakes who sleeps, and nothing spins meanwhile */
 Test(waits, a2_edge_wakes)
 {
@@ -677,32 +806,6 @@ Test(waits, a2_poll_and_select)
 }
 
 /* ---- what TCP has need not be readable ---- */
-
-static char half[2048];
-
-/* a frame whose ring bytes have not come: the kernel says readable, and it is not */
-static void frame_first(void)
-{
-	cr_assert_eq(send(a, half, sizeof(half), 0), sizeof(half));
-	cr_assert_eq(send(a, half, sizeof(half), 0), sizeof(half));
-	cr_assert_eq(send(a, "frame", 5, 0), 5);
-	cr_assert_eq(X->puts, 2);
-	wait_inq(b, WSD_FRAME_SIZE + 5);
-}
-
-static void read_all(void)
-{
-	char buf[5000];
-	size_t at = 0;
-
-	while (at < 2 * sizeof(half) + 5) {
-		ssize_t r = recv(b, buf + at, sizeof(buf) - at, 0);
-
-		cr_assert_gt(r, 0, "%zd after %zu, errno %d", r, at, errno);
-		at += (size_t)r;
-	}
-	cr_assert_eq(memcmp(buf + 2 * sizeof(half), "frame", 5), 0);
-}
 
 static void behind(enum how how, uint32_t et)
 {
@@ -784,6 +887,8 @@ Test(waits, edge_for_each_arrival)
 	cr_assert_eq(once(0), 0);
 	expect_str(b, 1, "a");
 	cr_assert_eq(once(0), 0, "an edge for what was there");
+	nudge_y();
+	cr_assert_eq(once(0), 0, "an edge for a change that brought nothing");
 	send_x("c");
 	fake_all();
 	cr_assert_eq(once(LONG), EPOLLIN, "no edge for an arrival behind unread bytes");
@@ -792,6 +897,57 @@ Test(waits, edge_for_each_arrival)
 	cr_assert_eq(once(0), EPOLLIN, "MOD re-arms");
 	expect_str(b, 10, "bc");
 	cr_assert_eq(once(0), 0);
+}
+
+/* a header that stands for no bytes: the kernel says readable */
+static void empty_frame(void)
+{
+	struct wsd_frame f = { .nonce = X->r->nonce, .epoch = X->r->epoch, .kind = WSD_FRAME_EMPTY };
+	uint8_t hdr[WSD_FRAME_SIZE];
+
+	frame_put(hdr, &f);
+	cr_assert_eq(real.send(a, hdr, sizeof(hdr), 0), sizeof(hdr));
+	atomic_fetch_add(&ca->s->H, sizeof(hdr));
+	wait_inq(b, sizeof(hdr));
+}
+
+Test(waits, a3_empty_is_not_readable)
+{
+	struct pollfd p = { -1, POLLIN, 0 };
+
+	make();
+	set_make(b, EPOLLIN);
+	framed();
+	empty_frame();
+	cr_assert_eq(once(40), 0);
+	empty_frame();
+	p.fd = b;
+	cr_assert_eq(poll(&p, 1, 40), 0);
+	send_x("x");
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLIN);
+	expect_str(b, 10, "x");
+}
+
+/* FIN without END: the edge comes when the daemons have said that this is the end */
+Test(waits, a7_edge_of_an_end_that_is_asked_for)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLRDHUP | EPOLLET);
+	framed();
+	send_x("x");
+	fake_all();
+	cr_assert_eq(once(0), EPOLLIN);
+	expect_str(b, 10, "x");
+	expect_err(recv(b, half, 1, 0), EAGAIN);
+	fake_daemons = false;
+	cr_assert_eq(real.syscall(SYS_shutdown, a, SHUT_WR), 0);
+	wait_fin(b);
+	cr_assert_eq(once(30), 0);
+	fake_answer(Y, WSD_SAN_END);
+	cr_assert_eq(once(LONG) & EPOLLIN, EPOLLIN, "no edge");
+	cr_assert_eq(recv(b, half, 1, 0), 0);
 }
 
 Test(waits, end_of_stream)
