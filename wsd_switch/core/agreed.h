@@ -136,6 +136,7 @@ bool agreed_plain_in(struct conn *c);	/* counted in (sleepers): may plain bytes 
 int64_t agreed_inq(struct thr *t, struct conn *c, int fd);	/* FIONREAD, or -errno */
 void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditions hold */
 void agreed_rx_dead(struct thr *t, struct conn *c, int fd);
+void agreed_swallow(struct thr *t, struct conn *c, int fd);	/* before the last close */
 bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 
 /* What a wait needs to know. Returns the events that are there (POLLIN, POLLOUT, ... as in wanted); *ret_mask: what the kernel may be asked

@@ -187,6 +187,8 @@ void agreed_retire(struct thr *t, struct conn *c, int fd)
 		r->p.poll(r->p.conn);
 		sig_release();
 	}
+	if (sole)
+		agreed_swallow(t, c, fd);
 	head = atomic_load(&rs->head);
 	y = atomic_load(&rs->ystate);
 	/* TCP resets a connection that is closed with bytes unread; ours lie where the kernel does not see them */

@@ -640,6 +640,21 @@ static bool readable(struct thr *t, struct conn *c, int fd, struct need *n)
 	return true;
 }
 
+/* Headers and bytes that were had are not the program's: unread in the kernel at the last close they would reset the connection, and take with
+ * them what we have sent */
+void agreed_swallow(struct thr *t, struct conn *c, int fd)
+{
+	char x;
+	struct iovec io = { &x, 1 };
+	struct vec v = { &io, 1, 0, 1 };
+	struct need n;
+	int i;
+
+	for (i = 0; i < 64 && !agreed_plain_in(c); i++)
+		if (pump(t, c, fd, &v, MSG_PEEK, &n))
+			return;
+}
+
 uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap)
 {
 	struct road *r = road_of(c);

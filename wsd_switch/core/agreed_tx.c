@@ -38,6 +38,7 @@
 #define NB_WAIT_US	5000		/* a non-blocking sender waits this long for its own Start, which is a round trip */
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
+#define QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
 
 struct want {
 	short events;		/* of the kernel */
@@ -333,6 +334,19 @@ static ssize_t return_go(struct conn *c, int fd)
 	}
 }
 
+/* ---- keeping the connection (A9) ---- */
+
+/* tx_lock held, no frame under way, a put was just made. What the kernel does not take now is due again at the next send. */
+static void quiet(struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+
+	if (likely(tsc_now() - r->last_tcp < (uint64_t)US(QUIET_US)))
+		return;
+	road_frame_set(r, atomic_load(&c->s->H), WSD_FRAME_EMPTY, 0, atomic_load(&r->rs->posted));
+	(void)push(c, fd, NULL);
+}
+
 /* ---- steps ---- */
 
 /* bytes of v that are sent now; 0: *w says what to wait for (events 0 and nap 0: look again at once); -errno */
@@ -361,12 +375,26 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		agreed_unlock(&s->tx_lock);
 		return 0;
 	}
-	if (header || payload) {
+	/* shut down, perhaps while Start was under way: nothing is put behind a FIN */
+	if (unlikely(atomic_load_explicit(&s->flags, memory_order_relaxed) & S_SHUT_WR)) {
+		agreed_unlock(&s->tx_lock);
+		return -EPIPE;
+	}
+	if (unlikely(header && atomic_load(&r->rs->frame_kind) == WSD_FRAME_EMPTY)) {
+		k = push(c, fd, NULL);
+		h = atomic_load(&s->H);
+		road_frame_left(r, h, &header, &payload);
+	}
+	if (unlikely(k < 0)) {
+		;
+	} else if (header || payload) {
 		k = push(c, fd, v);
 	} else {
 		n = road_mine(r) && !road_error(r) ? put_size(c, v->len) : 0;
 		if (n)
 			k = put(c, v, n);
+		if (k > 0)
+			quiet(c, fd);
 		if (k == 0 && cfg.no_overflow && !road_error(r)) {
 			w->nap_ms = ROOM_NAP_MS;
 			agreed_unlock(&s->tx_lock);

@@ -271,12 +271,19 @@ static int f_poll(void *conn)
 
 static int f_ring1(void *conn, int tx, uint32_t size, uint64_t *addr, uint32_t *rkey)
 {
-	return -EOPNOTSUPP;
+	struct fake_end *e = conn;
+
+	cr_assert_leq(size, tx ? atomic_load(&e->rs->tx1_allowed) : atomic_load(&e->rs->rx1_allowed));
+	cr_assert_leq(size, e->r->ring1_max);
+	*addr = 4096 * (uint64_t)(1 + tx);
+	*rkey = 17;
+	return 0;
 }
 
 static int f_peer_ring1(void *conn, uint64_t addr, uint32_t rkey, uint32_t size)
 {
-	return -EOPNOTSUPP;
+	cr_assert(addr == 4096 && rkey == 17);
+	return 0;
 }
 
 static void f_stop(void *conn, int drain)
@@ -408,6 +415,9 @@ bool fake_daemon(struct fake_end *e, uint32_t what, uint64_t a, uint64_t b)
 		fake_fill(e->peer, atomic_load(&rs->taken), atomic_load(&far->posted));
 		atomic_store(&rs->end_posted, atomic_load(&far->posted));
 		atomic_store(&rs->end_valid, 1);
+		break;
+	case WSD_SAN_GROW:
+		atomic_store(a ? &rs->tx1_allowed : &rs->rx1_allowed, (uint32_t)b);
 		break;
 	case WSD_SAN_WANT_RETURN:
 		atomic_store(&far->x_return, 1);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rules_agreed.c - the agreed cut-over on a road whose wire is stepped by hand (rules A1-A7, A9)
+ * rules_agreed.c - the agreed cut-over on a road whose wire is stepped by hand (rules A2-A7, A9)
+ *
+ * Random interleavings of both roads in both directions, with returns, failures and ends at any point, against a reference stream (SEED=n: that one,
+ * SEEDS=n: so many); then each rule alone, by hand.
  */
 #include "tests/unit/switch/ends.h"
 #include "tests/unit/switch/fake_road.h"
@@ -195,11 +198,11 @@ static void show(const struct flow *f)
 		L(y->end_posted), L(y->y_end), q, n, (unsigned long long)k);
 }
 
-enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32 };
+enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32, GROWS = 64 };
 
 static void interleave(uint64_t s, unsigned what, unsigned steps)
 {
-	struct fake_opt o = { .sndbuf = 2304, .rcvbuf = 65536 };
+	struct fake_opt o = { .sndbuf = 2304, .rcvbuf = 65536, .ring1_max = what & GROWS ? 16384 : 0 };
 	unsigned i, k;
 
 	seed = s * 0x2545f4914f6cdd1dull + 88172645463325252ull;
@@ -307,7 +310,7 @@ static void seeds(unsigned what)
 Test(rules_agreed, a3_order_of_roads, .timeout = 60)
 {
 	seeds(LIVELY);
-	seeds(LIVELY | LATE);
+	seeds(LIVELY | LATE | GROWS);
 }
 
 Test(rules_agreed, a3_header_in_parts, .timeout = 60)
@@ -324,11 +327,414 @@ Test(rules_agreed, a4_returns, .timeout = 60)
 Test(rules_agreed, a4_failures, .timeout = 60)
 {
 	seeds(FAILS);
-	seeds(FAILS | CUTS | LATE);
+	seeds(FAILS | CUTS | LATE | GROWS);
 }
 
 Test(rules_agreed, a7_ends, .timeout = 60)
 {
 	seeds(ENDS);
-	seeds(ENDS | CUTS | RETURNS | FAILS | LATE);
+	seeds(ENDS | CUTS | RETURNS | FAILS | LATE | GROWS);
+}
+
+/* ---- A2 ---- */
+
+Test(rules_agreed, a2_nothing_sent_until_read, .timeout = 10)
+{
+	char buf[8];
+
+	make(NULL);
+	X->done_held = true;
+	cr_assert_eq(send(a, "old", 3, 0), 3);
+	fake_grant(Y);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_STARTING);
+	fake_step(X, 100);
+	/* Start lies there, but its read-back is not complete: nothing may follow, on either road */
+	expect_err(send(a, "new", 3, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(X->puts, 0);
+	cr_assert_eq(atomic_load(&ca->s->H), 3);
+	expect_str(b, 8, "old");
+	expect_err(recv(b, buf, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(ystate(), WSD_Y_FRAMED);
+	fake_done(X);
+	cr_assert_eq(send(a, "new", 3, 0), 3);
+	cr_assert_eq(X->puts, 1);
+	fake_all();
+	expect_str(b, 8, "new");
+}
+
+/* the write is complete, and not visible: only the read forces it */
+Test(rules_agreed, a2_write_completion_is_not_enough, .timeout = 10)
+{
+	uint64_t S;
+
+	make(NULL);
+	fake_grant(Y);
+	fake_late = true;
+	obey(X, true);
+	fake_step(X, 1);
+	fake_poll(X);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_STARTING);
+	cr_assert_eq(road_start(Y->r, &S), 0);
+	fake_step(X, 1);
+	fake_poll(X);
+	cr_assert_eq(road_start(Y->r, &S), 1);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_FRAMED);
+}
+
+static int (*was_ioctl)(int, unsigned long, ...);
+
+/* between the count and the look: Start arrives, and frames behind it */
+static int between_ioctl(int fd, unsigned long req, ...)
+{
+	va_list ap;
+	void *p;
+	int r;
+
+	va_start(ap, req);
+	p = va_arg(ap, void *);
+	va_end(ap);
+	r = was_ioctl(fd, req, p);
+	if (fd == b && req == SIOCINQ) {
+		real.ioctl = was_ioctl;
+		fake_all();
+		obey(X, true);
+		X->no_slot = 1;
+		cr_assert_eq(send(a, "xyz", 3, MSG_DONTWAIT), 3);
+		wait_inq(b, 3 + (int)WSD_FRAME_SIZE + 3);
+	}
+	return r;
+}
+
+Test(rules_agreed, a2_q_before_look, .timeout = 10)
+{
+	make(NULL);
+	fake_grant(Y);
+	cr_assert_eq(send(a, "old", 3, 0), 3);
+	wait_inq(b, 3);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_STARTING);
+	was_ioctl = real.ioctl;
+	real.ioctl = between_ioctl;
+	expect_str(b, 100, "oldxyz");
+}
+
+static void undecided(void)
+{
+	make(NULL);
+	fake_daemons = false;
+	cr_assert_eq(send(a, "old", 3, 0), 3);
+	fake_grant(Y);
+	obey(X, true);
+}
+
+Test(rules_agreed, a2_error_taken, .timeout = 10)
+{
+	undecided();
+	X->done_held = true;
+	fake_step(X, 100);
+	expect_str(b, 3, "old");
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(ystate(), WSD_Y_FRAMED);
+	fake_fail(X, -ECONNRESET);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_UNDECIDED);
+	expect_err(send(a, "new", 3, MSG_DONTWAIT), EAGAIN);
+	fake_answer(X, WSD_SAN_DECIDE);
+	cr_assert_eq(send(a, "new", 3, 0), 3);
+	cr_assert_eq(xstate(), WSD_X_DONE);
+	expect_str(b, 8, "new");
+	cr_assert_eq(ystate(), WSD_Y_DONE);
+}
+
+/* void, and then Start is visible after all: Y's swap fails, and what follows is plain */
+Test(rules_agreed, a2_void_then_late_start, .timeout = 10)
+{
+	undecided();
+	fake_late = true;
+	X->done_held = true;
+	fake_step(X, 1);
+	fake_daemons = true;
+	X->error = -ECONNRESET;
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_UNDECIDED);
+	cr_assert_eq(send(a, "new", 3, 0), 3);
+	cr_assert_eq(xstate(), WSD_X_DONE);
+	cr_assert_eq(atomic_load(&Y->rs->decide), WSD_DECIDE_VOID);
+	fake_visible(X);
+	wait_inq(b, 6);
+	expect_str(b, 8, "oldnew");
+	cr_assert_eq(ystate(), WSD_Y_DONE);
+}
+
+Test(rules_agreed, a2_no_answer_resets, .timeout = 20)
+{
+	undecided();
+	fake_fail(X, -ECONNRESET);
+	expect_err(send(a, "new", 3, 0), ECONNRESET);
+	cr_assert_eq(xstate(), WSD_X_DONE);
+}
+
+/* shut down while Start is under way: nothing goes by the ring behind the FIN */
+Test(rules_agreed, a2_shutdown_while_starting, .timeout = 10)
+{
+	make(NULL);
+	cr_assert_eq(send(a, "old", 3, 0), 3);
+	fake_grant(Y);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_STARTING);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	fake_all();
+	expect_err(send(a, "new", 3, MSG_NOSIGNAL), EPIPE);
+	cr_assert_eq(X->puts, 0);
+	wait_fin(b);
+	expect_str(b, 3, "old");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+}
+
+/* ---- A4 ---- */
+
+/* every F, P and number of bytes read of a ring, the return itself in parts */
+Test(rules_agreed, a4_return_at_every_byte, .timeout = 60)
+{
+	unsigned p, told, got, q;
+
+	for (p = 0; p <= 6; p++)
+		for (got = 0; got <= p; got++)
+			for (told = 0; told <= got; told++)
+				for (q = 0; q < 2; q++) {
+					static const char text[] = "abcdefghij";
+					unsigned i;
+
+					framed();
+					X->rs->cursor = 0;
+					for (i = 0; i < p; i++)
+						cr_assert_eq(send(a, text + i, 1, 0), 1);
+					fake_step(X, 100);
+					/* what is told: the cursor X holds */
+					if (told)
+						expect_str(b, told, (char[8]){ text[0], told > 1 ? text[1] : 0, told > 2 ? text[2] : 0, told > 3 ? text[3] : 0,
+								   told > 4 ? text[4] : 0, told > 5 ? text[5] : 0 });
+					atomic_store(&X->rs->cursor, told);
+					for (i = told; i < got; i++)
+						expect_str(b, 1, (char[2]){ text[i] });
+					if (q)
+						fake_fail_both(-ECONNRESET);
+					agreed_leave(ca, WSD_R_OPTION);
+					real.syscall = cut_syscall;
+					cut_from = 1;
+					cut_mod = 1;
+					for (i = 0; i < 60 && xstate() != WSD_X_DONE; i++)
+						obey(X, true);
+					cut_mod = 0;
+					cr_assert_eq(xstate(), WSD_X_DONE, "p %u got %u told %u", p, got, told);
+					cr_assert_eq(atomic_load(&ca->s->H), 32 + p - told);
+					cr_assert_eq(send(a, "END", 3, 0), 3);
+					wait_inq(b, (int)(32 + p - told + 3));
+					for (i = got; i < p; i++)
+						expect_str(b, 1, (char[2]){ text[i] });
+					expect_str(b, 10, "END");
+					cr_assert_eq(ystate(), WSD_Y_DONE);
+					close(a);
+					close(b);
+				}
+}
+
+static void raw_frame(uint32_t kind, uint32_t len, uint64_t off, uint64_t nonce, uint32_t ep)
+{
+	struct wsd_frame f = { .nonce = nonce, .epoch = ep, .kind = kind, .len = len, .ring_off = off };
+	uint8_t h[WSD_FRAME_SIZE];
+
+	frame_put(h, &f);
+	cr_assert_eq(libc_calls.send(a, h, sizeof(h), 0), (ssize_t)sizeof(h));
+	wait_inq(b, sizeof(h));
+}
+
+Test(rules_agreed, a4_F_beyond_cursor, .timeout = 10)
+{
+	framed();
+	raw_frame(WSD_FRAME_RETURN, 0, 1, X->r->nonce, 7);
+	expect_err(recv(b, back, 8, 0), ECONNRESET);
+}
+
+Test(rules_agreed, a4_wrong_nonce, .timeout = 10)
+{
+	framed();
+	raw_frame(WSD_FRAME_RETURN, 0, 0, X->r->nonce + 1, 7);
+	expect_err(recv(b, back, 8, 0), ECONNRESET);
+}
+
+Test(rules_agreed, a4_wrong_epoch, .timeout = 10)
+{
+	framed();
+	raw_frame(WSD_FRAME_DATA, 1, 0, X->r->nonce, 8);
+	expect_err(recv(b, back, 8, 0), ECONNRESET);
+}
+
+/* the connection is reset while the return waits for room: told, not waited for */
+Test(rules_agreed, a4_reset_in_return, .timeout = 10)
+{
+	struct linger l = { 1, 0 };
+
+	framed();
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	agreed_leave(ca, WSD_R_OPTION);
+	real.syscall = cut_syscall;
+	cut_from = 5;
+	cut_mod = 1;
+	obey(X, true);
+	cut_mod = 0;
+	cr_assert_eq(xstate(), WSD_X_DONE);	/* parts of five, until all is gone */
+	agreed_leave(cb, WSD_R_OPTION);
+	fake_all();
+	cr_assert_eq(real.setsockopt(b, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
+	real.close(b);
+	atomic_store(&X->rs->xstate, WSD_X_RETURNING);
+	atomic_store(&X->rs->frame_H, ~0ull);
+	cr_assert_eq(send(a, "x", 1, MSG_NOSIGNAL), -1);
+	cr_assert(errno == EPIPE || errno == ECONNRESET, "errno %d", errno);
+}
+
+/* ---- A5 ---- */
+
+Test(rules_agreed, a5_reuse_needs_both, .timeout = 10)
+{
+	uint64_t w[3];
+
+	framed();
+	fill_big();
+	X->done_held = true;
+	cr_assert_eq(send(a, big, 2048, 0), 2048);
+	cr_assert_eq(send(a, big + 2048, 2048, 0), 2048);
+	cr_assert_eq(X->puts, 2);
+	cr_assert_eq(road_room(X->r), 0);
+	/* the cursor alone */
+	w[0] = 4096;
+	w[1] = 0;
+	w[2] = wsd_remote_check(X->r->nonce, WSD_CTL_CREDIT, w, 2);
+	memcpy(&X->ctl->credit, w, sizeof(w));
+	obey(X, false);
+	cr_assert_eq(road_room(X->r), 0, "not completed");
+	atomic_store(&X->rs->cursor, 0);
+	memset(&X->ctl->credit, 0, sizeof(w));
+	/* the completion alone */
+	fake_done(X);
+	fake_all();
+	cr_assert_eq(atomic_load(&X->st.done), 4096);
+	cr_assert_eq(road_room(X->r), 0, "not read");
+	memcpy(&X->ctl->credit, w, sizeof(w));
+	obey(X, false);
+	cr_assert_eq(road_room(X->r), 4096);
+}
+
+/* ---- A7 ---- */
+
+Test(rules_agreed, a7_fin_overtakes, .timeout = 10)
+{
+	framed();
+	cr_assert_eq(send(a, "tail", 4, 0), 4);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	wait_fin(b);
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+	fake_all();
+	expect_str(b, 8, "tail");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+	cr_assert_eq(Y->asked[WSD_SAN_END], 0);
+}
+
+Test(rules_agreed, a7_no_end_asks, .timeout = 10)
+{
+	framed();
+	fake_daemons = false;
+	cr_assert_eq(send(a, "tail", 4, 0), 4);
+	fake_fail(X, 0);
+	real.shutdown(a, SHUT_WR);
+	wait_fin(b);
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(Y->asked[WSD_SAN_END], 1);
+	fake_answer(Y, WSD_SAN_END);
+	expect_str(b, 8, "tail");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+}
+
+Test(rules_agreed, a7_no_answer_resets, .timeout = 20)
+{
+	framed();
+	fake_daemons = false;
+	real.shutdown(a, SHUT_WR);
+	wait_fin(b);
+	expect_err(recv(b, back, 8, 0), ECONNRESET);
+}
+
+/* the peer has ended and we never read it: our answer is not lost with a reset */
+Test(rules_agreed, a7_end_unread_no_reset, .timeout = 10)
+{
+	framed();
+	cr_assert_eq(send(a, "ask", 3, 0), 3);
+	fake_all();
+	expect_str(b, 3, "ask");
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	wait_fin(b);
+	cr_assert_eq(send(b, "answer", 6, 0), 6);
+	cr_assert_eq(close(b), 0);
+	wait_fin(a);
+	expect_str(a, 10, "answer");
+	cr_assert_eq(recv(a, back, 8, 0), 0);
+}
+
+/* ---- A9 ---- */
+
+static void age(void)
+{
+	X->r->last_tcp = tsc_now() - (uint64_t)US(31e6);
+}
+
+Test(rules_agreed, a9_empty_frame_after_30s, .timeout = 10)
+{
+	uint64_t h;
+
+	framed();
+	h = atomic_load(&ca->s->H);
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	cr_assert_eq(atomic_load(&ca->s->H), h);
+	age();
+	cr_assert_eq(send(a, "def", 3, 0), 3);
+	cr_assert_eq(atomic_load(&ca->s->H), h + WSD_FRAME_SIZE);
+	cr_assert_eq(send(a, "ghi", 3, 0), 3);	/* behind it, with a seam */
+	cr_assert_eq(atomic_load(&ca->s->H), h + WSD_FRAME_SIZE);
+	cr_assert_eq(X->puts, 3);
+	fake_all();
+	wait_inq(b, WSD_FRAME_SIZE);
+	expect_str(b, 20, "abcdefghi");
+	cr_assert_eq(atomic_load(&cb->s->C), WSD_FRAME_SIZE);
+}
+
+/* in parts, each of them a send's */
+Test(rules_agreed, a9_empty_frame_in_parts, .timeout = 10)
+{
+	framed();
+	real.syscall = cut_syscall;
+	age();
+	cut_from = 7;
+	cut_mod = 1;
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	cr_assert_eq(atomic_load(&ca->s->H), 7);
+	cut_mod = 0;
+	cr_assert_eq(send(a, "def", 3, MSG_DONTWAIT), 3, "the socket is writable");
+	cr_assert_eq(atomic_load(&ca->s->H), WSD_FRAME_SIZE);
+	cr_assert_eq(X->puts, 2);
+	fake_all();
+	wait_inq(b, WSD_FRAME_SIZE);
+	expect_str(b, 20, "abcdef");
+}
+
+Test(rules_agreed, a9_idle_stays_idle, .timeout = 10)
+{
+	framed();
+	age();
+	obey(X, true);
+	expect_err(recv(a, back, 1, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(atomic_load(&ca->s->H), 0);
 }
