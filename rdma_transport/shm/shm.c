@@ -118,7 +118,7 @@ static int mr_desc(const struct rt_mr *mr, void *buf)
 const struct rt_backend_ops rt_shm_ops = {
 	.size = sizeof(rt_shm_ops),
 	.name = "shm",
-	.caps = RT_CAP_SHARED_RING | RT_CAP_MSG | RT_CAP_WRITE | RT_CAP_PUT,
+	.caps = RT_CAP_SHARED_RING | RT_CAP_MSG | RT_CAP_WRITE | RT_CAP_PUT | RT_CAP_ANY_MEMORY,
 	.limits = {
 		.max_msg = SHM_MSG_MAX,
 		.max_rdma = SHM_MSG_MAX,

@@ -82,10 +82,24 @@ static void ctx_orphan(struct rt_ctx *ctx)
 		}
 }
 
+static void conn_orphan(struct rt_conn *conn)
+{
+	struct v_conn *c = v_conn(conn);
+
+	if (c)
+		c->orphan = true;
+}
+
+static void conn_flush(struct rt_conn *conn, int status)
+{
+	if (v_conn(conn) && v_conn(conn)->msg)
+		v_msg_flush(conn, status);
+}
+
 const struct rt_backend_ops rt_verbs_ops = {
 	.size = sizeof(rt_verbs_ops),
 	.name = "verbs",
-	.caps = RT_CAP_WAKE | RT_CAP_LOCAL | RT_CAP_ROAD | RT_CAP_LINGER,
+	.caps = RT_CAP_MSG | RT_CAP_WRITE | RT_CAP_READ | RT_CAP_WAKE | RT_CAP_LOCAL | RT_CAP_ROAD | RT_CAP_LINGER,
 	.limits = {
 		.max_msg = 1u << 30,
 		.max_rdma = 1u << 30,
@@ -105,6 +119,14 @@ const struct rt_backend_ops rt_verbs_ops = {
 	.mr_close = v_mr_close,
 	.conn_local = v_conn_local,
 	.ctx_wait_fd = ctx_wait_fd,
+	.conn_flush = conn_flush,
+	.conn_orphan = conn_orphan,
+	.poll = v_msg_poll,
+	.post_send = v_msg_send,
+	.post_recv = v_msg_recv,
+	.mr_desc = v_mr_desc,
+	.post_write = v_msg_write,
+	.post_read = v_msg_read,
 	.conn_prepare = v_conn_prepare,
 	.conn_road = v_conn_road,
 	.drain = v_drain,

@@ -576,6 +576,8 @@ void v_stop(struct v_conn *c, bool drain)
 	struct v_guard g;
 	int open = V_OPEN;
 
+	if (x->orphan)
+		return;
 	drain = atomic_compare_exchange_strong(&c->state.error, &none, -ECANCELED) && drain && c->connected;
 	v_touch(c);
 	atomic_compare_exchange_strong(&c->closing, &open, drain ? V_CLOSE_LATER : V_CLOSE_NOW);
@@ -590,20 +592,24 @@ void v_stop(struct v_conn *c, bool drain)
 void v_conn_close(struct rt_conn *conn)
 {
 	struct v_conn *c = v_conn(conn);
-	struct v_ctx *x;
 	struct v_guard g;
+	struct v_ctx *x;
 
 	if (!c)
 		return;
-	if (c->ctx->orphan) {
+	x = c->ctx;
+	if (x->orphan || c->orphan) {
+		if (c->slot < x->n_slots && x->slot[c->slot] == c)
+			x->slot[c->slot] = NULL;
+		v_untell(x, c);
+		c->ctl = NULL;	/* not there in a child */
 		v_msg_free(c);
 		free(c);
 		return;
 	}
-	x = c->ctx;
 	v_stop(c, true);
 	v_look_wait(x, &g);
-	v_untell(c->ctx, c);
+	v_untell(x, c);
 	c->conn = NULL;
 	c->remote = NULL;	/* the caller unmaps it */
 	if (!c->lingers) {

@@ -183,7 +183,9 @@ static void dispatch(struct v_ctx *x, const struct ibv_wc *wc)
 	if (wc->status != IBV_WC_SUCCESS) {
 		int r = v_status(wc->status);
 
-		/* flushed without an error of its own: the other end broke off */
+		/* flushed without an error of its own: the device may say why, else the other end broke off */
+		if (r == -ECANCELED)
+			v_async(x, c->dev);
 		v_fail(c, r == -ECANCELED ? -ECONNRESET : r);
 		return;
 	}
@@ -229,12 +231,12 @@ static void fail_some(struct v_ctx *x, struct v_device *dev, int port, struct ib
 	for (uint32_t i = 0; i < x->n_slots; i++) {
 		struct v_conn *c = x->slot[i];
 
-		if (c && c->dev == dev && (port < 0 || c->port == port) && (!qp || c->qp == qp))
+		if (c && c->dev == dev && (port < 0 || c->path.port == port) && (!qp || c->qp == qp))
 			v_fail(c, error);
 	}
 }
 
-static void device_events(struct v_ctx *x, struct v_device *dev)
+void v_async(struct v_ctx *x, struct v_device *dev)
 {
 	struct ibv_async_event ev;
 
@@ -300,7 +302,7 @@ void v_events(struct v_ctx *x)
 			if (dev && dev->channel->fd == ev[i].data.fd)
 				channel_events(x, dev);
 			else if (dev && dev->context->async_fd == ev[i].data.fd)
-				device_events(x, dev);
+				v_async(x, dev);
 		}
 	for (unsigned k = 0; k < V_DEVICES; k++)
 		for (unsigned i = 0; x->dev[k] && i < x->dev[k]->n_shards; i++)

@@ -51,7 +51,7 @@ void v_mr_close(struct rt_mr *mr)
 	struct v_mr *m = v_mr(mr), **p = &c->mrs;
 	struct v_guard g;
 
-	if (c->ctx->orphan)
+	if (c->ctx->orphan || c->orphan)
 		return;
 	v_look_wait(c->ctx, &g);
 	while (*p && *p != m)

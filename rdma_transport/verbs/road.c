@@ -329,6 +329,8 @@ static int road_ring1(void *conn, int tx, uint32_t size, uint64_t *addr, uint32_
 	struct v_guard g;
 	int r = 0;
 
+	if (x->orphan)
+		return -ECONNRESET;
 	if (size < c->ring[0].size || size > c->ring1_max || size & (size - 1) || (tx ? c->mr_tx1 : c->mr_rx1))
 		return -EINVAL;
 	v_look_wait(x, &g);

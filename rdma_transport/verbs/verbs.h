@@ -107,12 +107,13 @@ struct v_conn {
 	uint32_t slot, gen;
 	uint32_t psn, qpn;
 	uint32_t sq_size, reserved;
-	uint8_t mtu, port, link_layer;
+	uint8_t mtu, link_layer;
 	uint16_t lid;
 	struct rt_path path;
 	int gid_index;
 	unsigned inline_max;
 	bool connected, road;
+	bool orphan;			/* this process is a child that only forgets it */
 
 	/* the session memory, or msg->ctl; checked copies */
 	uint8_t *base;
@@ -227,6 +228,7 @@ void v_fds_orphan(struct v_ctx *x);
 /* ---- cq.c, look lock held ---- */
 void v_take(struct v_ctx *x, struct v_shard *s);	/* completions of a queue */
 void v_take_all(struct v_ctx *x);
+void v_async(struct v_ctx *x, struct v_device *dev);	/* asynchronous events of a device */
 void v_events(struct v_ctx *x);				/* channel and asynchronous events, if there may be any */
 void v_untell(struct v_ctx *x, struct v_conn *c);	/* it is going away */
 /* any thread */
@@ -262,7 +264,6 @@ int v_msg_open(struct v_conn *c);			/* memory; before the queue pair */
 void v_msg_free(struct v_conn *c);
 void v_msg_done(struct v_conn *c, const struct ibv_wc *wc, bool send);
 bool v_msg_bye(struct v_conn *c);			/* look lock: say that this is the end; false: nothing to wait for */
-void v_msg_orphan(struct v_conn *c);
 int v_msg_poll(struct rt_conn *conn, struct rt_completion *ret_wc, unsigned max);
 void v_msg_flush(struct rt_conn *conn, int status);
 int v_msg_send(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, uint64_t cookie);

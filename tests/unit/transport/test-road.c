@@ -1,0 +1,839 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test-road.c - puts with a signal (wsd/put_road.h) over the verbs backend
+ *
+ * On tests/fakes/fake_verbs.c, or with WSD_TEST_VERBS=rxe0 and WSD_RXE_ADDRESS on a device; what needs the fake's controls passes there.
+ */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rdma_transport/base/fault_point.h"
+#include "tests/fakes/fake_remote.h"
+#include "tests/fakes/fake_verbs.h"
+
+#define RING	8192u
+#define RING1	65536u
+#define NONCE	0x1234567812345678ull
+
+struct end {
+	struct rt_ctx *ctx;
+	struct rt_conn *conn;
+	struct wsd_remote *m;
+	struct wsd_put_road r;
+	uint8_t local[RT_LOCAL_MAX];
+	size_t len;
+	uint64_t posted;
+};
+
+static const char *real_device(void)
+{
+	return getenv("WSD_TEST_VERBS");
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec * 1e-9;
+}
+
+#define UNTIL(x) do { double end_ = now() + 15; while (!(x)) { cr_assert_lt(now(), end_, "never: %s", #x); sched_yield(); } } while (0)
+
+static int prepare(struct end *e, uint64_t identity)
+{
+	struct rt_path path = fv_path(0);
+	struct rt_prepare p = { .size = sizeof(p), .path = &path, .memory = e->m, .length = e->m->length, .identity = identity };
+
+	if (real_device()) {
+		snprintf(path.device, sizeof(path.device), "%s", real_device());
+		cr_assert_eq(inet_pton(AF_INET, getenv("WSD_RXE_ADDRESS"), path.gid + 12), 1);
+		path.timeout = 12;
+	}
+	return rt_conn_prepare(e->conn, &p);
+}
+
+static struct rt_ctx *ctx_new(void)
+{
+	struct rt_config cfg = { .size = sizeof(cfg), .lib = real_device() ? NULL : &fv_lib };
+	struct rt_ctx *ctx;
+
+	cr_assert_eq(rt_ctx_open(&ctx, "verbs", &cfg), 0);
+	return ctx;
+}
+
+static int connect_to(struct end *e, const struct end *peer)
+{
+	struct rt_peer p = { .size = sizeof(p), .side = e->m->side, .remote = peer->local, .remote_len = peer->len };
+
+	return rt_conn_connect(e->conn, &p);
+}
+
+/* in contexts that are there */
+static void pair_in(struct end e[2], uint64_t identity, uint64_t nonce)
+{
+	for (uint32_t i = 0; i < 2; i++) {
+		struct rt_ctx *ctx = e[i].ctx;
+
+		e[i] = (struct end){ .ctx = ctx, .len = sizeof(e[i].local) };
+		e[i].m = fake_remote_new(i, RING, RING1, 1, nonce);
+		cr_assert_eq(rt_conn_new(&e[i].conn, ctx), 0);
+		cr_assert_eq(prepare(&e[i], identity), 0);
+		cr_assert_eq(rt_conn_local(e[i].conn, e[i].local, &e[i].len), 0);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		cr_assert_eq(connect_to(&e[i], &e[!i]), 0);
+		e[i].r = (struct wsd_put_road){ .size = sizeof(e[i].r), .context = 100 + i };
+		cr_assert_eq(rt_conn_road(e[i].conn, &e[i].r), 0);
+	}
+}
+
+static void pair_new(struct end e[2])
+{
+	e[0].ctx = ctx_new();
+	e[1].ctx = ctx_new();
+	pair_in(e, 1, NONCE);
+}
+
+static void end_close(struct end *e)
+{
+	e->conn = rt_conn_close(e->conn);
+	fake_remote_free(e->m);
+	e->m = NULL;
+}
+
+static void pair_free(struct end e[2])
+{
+	for (int i = 0; i < 2; i++)
+		end_close(&e[i]);
+	for (int i = 0; i < 2; i++)
+		e[i].ctx = rt_ctx_close(e[i].ctx);
+	cr_assert_eq(fv_live(), 0, "%u objects are left", fv_live());
+}
+
+static int error(const struct end *e)
+{
+	return atomic_load(&e->r.state->error);
+}
+
+static uint64_t head(const struct end *e)
+{
+	return atomic_load(&e->r.state->head);
+}
+
+static struct wsd_remote_ctl *ctl(struct end *e)
+{
+	return (void *)((uint8_t *)e->m + e->m->off_ctl);
+}
+
+static uint8_t byte_at(uint64_t o)
+{
+	return (uint8_t)((o + 1) * 0x9e3779b97f4a7c15ull >> 33);
+}
+
+/* 0, 1 or the error */
+static int put(struct end *e, uint32_t n)
+{
+	uint8_t *tx = (uint8_t *)e->m + e->m->off_tx0;
+	int r = e->r.hold(e->r.conn, 2);
+
+	if (r)
+		return r;
+	for (uint32_t i = 0; i < n; i++)
+		tx[(e->posted + i) % RING] = byte_at(e->posted + i);
+	r = e->r.put(e->r.conn, 0, e->posted, n);
+	e->r.release(e->r.conn);
+	if (!r)
+		e->posted += n;
+	return r;
+}
+
+static void look(struct end e[2])
+{
+	e[0].r.poll(e[0].r.conn);
+	e[1].r.poll(e[1].r.conn);
+}
+
+static void arrives(struct end e[2], int i, uint64_t want)
+{
+	UNTIL((look(e), head(&e[i]) >= want || error(&e[i])));
+	cr_assert_eq(error(&e[i]), 0, "error %d", error(&e[i]));
+	cr_assert_eq(head(&e[i]), want);
+}
+
+Test(road, bytes_over_the_end_of_the_ring, .timeout = 60)
+{
+	struct end e[2];
+	uint64_t taken = 0;
+	unsigned seed = 1;
+
+	pair_new(e);
+	for (unsigned i = 0; i < 300; i++) {
+		uint32_t n = 1 + (uint32_t)rand_r(&seed) % (i % 3 ? 300 : RING);
+		uint8_t *rx = (uint8_t *)e[1].m + e[1].m->off_rx0;
+		int r;
+
+		UNTIL((r = put(&e[0], n)) != 1 || (look(e), false));
+		cr_assert_eq(r, 0);
+		arrives(e, 1, taken + n);
+		cr_assert_eq(atomic_load(&e[1].m->head), taken + n);
+		for (; taken < e[0].posted; taken++)
+			cr_assert_eq(rx[taken % RING], byte_at(taken), "byte %llu", (unsigned long long)taken);
+		UNTIL((look(e), e[0].posted - atomic_load(&e[0].r.state->done) <= RING / 4));
+	}
+	if (!real_device())
+		cr_assert_lt(fv_signalled(), 300 + 100, "every post asks for a completion");
+	pair_free(e);
+}
+
+Test(road, words_fetch_and_nudge, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t w[3] = { 5, 6, 7 };
+	uint32_t changes;
+
+	pair_new(e);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 3), 0);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 1), 1, "held twice");
+	cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_CTL_START, w, sizeof(w)), 0);
+	cr_assert_eq(e[0].r.fetch(e[0].r.conn, WSD_CTL_START), 0);
+	changes = atomic_load(&e[1].r.state->changes);
+	cr_assert_eq(e[0].r.nudge(e[0].r.conn), 0);
+	cr_assert_eq(e[0].r.nudge(e[0].r.conn), 1, "more posts than were held");
+	e[0].r.release(e[0].r.conn);
+	UNTIL((look(e), atomic_load(&e[0].r.state->fetched) == 1));
+	cr_assert_eq(ctl(&e[1])->start.S, 5);
+	cr_assert_eq(ctl(&e[1])->start.check, 7);
+	UNTIL((look(e), atomic_load(&e[1].r.state->changes) != changes));
+	cr_assert_eq(head(&e[1]), 0);
+	/* outside of the page */
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 1), 0);
+	cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_REMOTE_PAGE - 8, w, 16), -EINVAL);
+	cr_assert_eq(e[0].r.word(e[0].r.conn, 0, w, 65), -EINVAL);
+	cr_assert_eq(e[0].r.fetch(e[0].r.conn, WSD_REMOTE_PAGE - 4), -EINVAL);
+	cr_assert_eq(e[0].r.put(e[0].r.conn, 0, 8, 8), -EINVAL, "not where the last one ended");
+	cr_assert_eq(e[0].r.put(e[0].r.conn, 0, 0, RING + 1), -EINVAL);
+	cr_assert_eq(e[0].r.put(e[0].r.conn, 1, 0, 8), -EINVAL, "there is no ring 1");
+	e[0].r.release(e[0].r.conn);
+	pair_free(e);
+}
+
+Test(road, one_doorbell, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t w = 1;
+
+	if (real_device())
+		return;
+	pair_new(e);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 3), 0);
+	cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_CTL_SEAM(0), &w, 8), 0);
+	cr_assert_eq(e[0].r.put(e[0].r.conn, 0, 0, 8), 0);
+	cr_assert_eq(head(&e[1]), 0);
+	unsigned before = fv_calls(FV_post_send);
+	e[0].r.release(e[0].r.conn);
+	cr_assert_eq(fv_calls(FV_post_send), before + 1);
+	cr_assert_eq(fv_longest_chain(), 2);
+	pair_free(e);
+}
+
+/* the receiver does not look: puts end with its receives, and nothing breaks */
+Test(road, credits_are_exhausted, .timeout = 30)
+{
+	struct end e[2];
+	unsigned n = 0;
+
+	pair_new(e);
+	UNTIL(put(&e[0], 1) == 1 ? atomic_load(&e[0].r.state->done) + 32 >= n : (n++, e[0].r.poll(e[0].r.conn), n > 100));
+	cr_assert_leq(n, 64);
+	cr_assert_geq(n, 32);
+	cr_assert_eq(put(&e[0], 1), 1);
+	/* credit for the peer can be told all the same */
+	uint64_t w[3] = {};
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 2 | WSD_HOLD_WORDS), 0);
+	cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_CTL_CREDIT, w, sizeof(w)), 0);
+	cr_assert_eq(e[0].r.nudge(e[0].r.conn), 0, "none kept for a nudge");
+	e[0].r.release(e[0].r.conn);
+	/* it looks: there are new ones */
+	arrives(e, 1, n);
+	UNTIL((look(e), put(&e[0], 1) == 0));
+	arrives(e, 1, n + 1);
+	cr_assert_eq(error(&e[0]), 0);
+	pair_free(e);
+}
+
+Test(road, slots_are_exhausted, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t w = 1;
+	unsigned n = 0;
+
+	if (real_device())
+		return;
+	pair_new(e);
+	fv_hold(true);
+	while (!e[0].r.hold(e[0].r.conn, 1 | WSD_HOLD_WORDS)) {
+		cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_CTL_SEAM(0), &w, 8), 0);
+		e[0].r.release(e[0].r.conn);
+		cr_assert_lt(++n, 65);
+	}
+	cr_assert_geq(n, 48);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 1), 1);
+	fv_hold(false);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 8), 0, "slots did not come back");
+	e[0].r.release(e[0].r.conn);
+	pair_free(e);
+}
+
+/* tell a lie with a real queue pair: the immediate of a put that is longer than the ring */
+Test(road, step_of_the_head_is_bounded, .timeout = 30)
+{
+	struct end e[2];
+
+	pair_new(e);
+	cr_assert_eq(put(&e[0], 100), 0);
+	arrives(e, 1, 100);
+	/* the receiver's memory says that it has had less: nothing is believed of memory */
+	atomic_store(&e[1].m->head, 0);
+	cr_assert_eq(put(&e[0], RING), 0);
+	UNTIL((look(e), head(&e[1]) == 100 + RING));
+	cr_assert_eq(error(&e[1]), 0);
+	pair_free(e);
+}
+
+Test(road, errors_stick, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t x[4];
+
+	if (real_device())
+		return;
+	pair_new(e);
+	cr_assert_eq(put(&e[0], 8), 0);
+	arrives(e, 1, 8);
+	rt_ctx_drain(e[0].ctx, x, 4);
+	fv_drop_path(true);
+	cr_assert_eq(put(&e[0], 8), 0);
+	cr_assert_eq(rt_ctx_drain(e[0].ctx, x, 4), 1);
+	cr_assert_eq(x[0], 100);
+	cr_assert_eq(error(&e[0]), -ECONNRESET);
+	fv_drop_path(false);
+	cr_assert_eq(put(&e[0], 8), -ECONNRESET);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 1), -ECONNRESET);
+	cr_assert_eq(error(&e[1]), 0);
+	cr_assert_eq(atomic_load(&e[0].r.state->done) <= 8, true);
+	pair_free(e);
+}
+
+Test(road, a_doorbell_fails, .timeout = 30)
+{
+	struct end e[2];
+
+	if (real_device())
+		return;
+	pair_new(e);
+	fv_fail_nth(FV_post_send, 1, EIO);
+	cr_assert_eq(put(&e[0], 8), 0);
+	cr_assert_eq(error(&e[0]), -ENETDOWN);
+	cr_assert_eq(put(&e[0], 8), -ENETDOWN);
+	pair_free(e);
+}
+
+Test(road, events_mark_errors, .timeout = 30)
+{
+	static const struct { enum ibv_event_type type; bool qp; int error; } events[] = {
+		{ IBV_EVENT_PORT_ERR, false, -ECONNRESET },
+		{ IBV_EVENT_DEVICE_FATAL, false, -ENETDOWN },
+		{ IBV_EVENT_QP_FATAL, true, -ECONNRESET },
+		{ IBV_EVENT_QP_ACCESS_ERR, true, -EPROTO },
+		{ IBV_EVENT_COMM_EST, true, 0 },
+	};
+
+	if (real_device())
+		return;
+	for (unsigned i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+		struct end e[2];
+		uint64_t x[4];
+		uint32_t qpn;
+
+		pair_new(e);
+		memcpy(&qpn, e[1].local + 4, 4);
+		while (rt_ctx_drain(e[1].ctx, x, 4) || rt_ctx_arm(e[1].ctx))
+			;
+		struct pollfd p = { rt_ctx_wait_fd(e[1].ctx), POLLIN, 0 };
+		cr_assert_eq(poll(&p, 1, 0), 0);
+		fv_event(events[i].type, events[i].qp ? qpn : 0);
+		struct pollfd q[2] = { p, { rt_ctx_wait_fd(e[0].ctx), POLLIN, 0 } };
+		cr_assert_eq(poll(q, 2, 1000) > 0, true);
+		rt_ctx_arm(e[0].ctx);
+		rt_ctx_drain(e[0].ctx, x, 4);
+		rt_ctx_drain(e[1].ctx, x, 4);
+		cr_assert_eq(events[i].qp ? error(&e[1]) : error(&e[1]) ?: error(&e[0]), events[i].error, "event %u", i);
+		cr_assert_eq(poll(q, 2, 0), 0, "it stays readable");
+		pair_free(e);
+	}
+}
+
+struct sleeper {
+	struct end *e;
+	unsigned rounds, slept;
+	atomic_bool stop;
+};
+
+static void *sleeps(void *arg)
+{
+	struct sleeper *s = arg;
+	struct end *e = s->e;
+
+	for (unsigned i = 1; i <= s->rounds; i++) {
+		uint64_t x[4];
+
+		while (head(e) < i) {
+			struct pollfd p = { rt_ctx_wait_fd(e->ctx), POLLIN, 0 };
+
+			if (rt_ctx_drain(e->ctx, x, 4))
+				continue;
+			if (rt_ctx_arm(e->ctx) || head(e) >= i)
+				continue;
+			s->slept++;
+			if (poll(&p, 1, 10000) != 1)
+				return "a wake-up was lost";
+		}
+		double end = now() + 15;
+		int r;
+
+		/* not now: the one who looks tells credit this moment */
+		while ((r = put(e, 1)) == 1 && now() < end)
+			sched_yield();
+		if (r)
+			return "put";
+	}
+	return NULL;
+}
+
+/* somebody who looks all the time takes completions away from those who sleep */
+static void *looks(void *arg)
+{
+	struct sleeper *s = arg;
+
+	while (!atomic_load(&s->stop)) {
+		s->e->r.poll(s->e->r.conn);
+		sched_yield();
+	}
+	return NULL;
+}
+
+Test(road, no_wake_up_is_lost, .timeout = 120)
+{
+	struct end e[2];
+	struct sleeper s[2];
+	pthread_t t[2], other;
+	void *r;
+
+	pair_new(e);
+	for (int i = 0; i < 2; i++)
+		s[i] = (struct sleeper){ .e = &e[i], .rounds = real_device() ? 200 : 2000 };
+	cr_assert_eq(put(&e[0], 1), 0);
+	s[0].rounds--;	/* that was its first put */
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_create(&t[i], NULL, sleeps, &s[i]), 0);
+	cr_assert_eq(pthread_create(&other, NULL, looks, &s[1]), 0);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(t[i], &r);
+		cr_assert_null(r, "end %d: %s", i, (char *)r);
+	}
+	atomic_store(&s[1].stop, true);
+	pthread_join(other, NULL);
+	pair_free(e);
+}
+
+/* a full array loses no context */
+Test(road, drain_goes_on_where_it_stopped, .timeout = 30)
+{
+	struct end e[5][2];
+	struct rt_ctx *a = ctx_new(), *b = ctx_new();
+	unsigned told = 0;
+	uint64_t x;
+
+	for (unsigned i = 0; i < 5; i++) {
+		e[i][0].ctx = a;
+		e[i][1].ctx = b;
+		pair_in(e[i], i, NONCE + i);
+		e[i][1].r.context = 10 + i;
+		cr_assert_eq(rt_conn_road(e[i][1].conn, &e[i][1].r), 0);
+	}
+	for (unsigned i = 0; i < 5; i++)
+		cr_assert_eq(put(&e[i][0], 4), 0);
+	for (unsigned i = 0; i < 5; i++)
+		UNTIL((e[i][1].r.poll(e[i][1].r.conn), head(&e[i][1]) == 4));
+	cr_assert_eq(rt_ctx_arm(b), 1, "who arms now would sleep over them");
+	while (rt_ctx_drain(b, &x, 1)) {
+		cr_assert(x >= 10 && x < 15 && !(told & 1u << (x - 10)), "context %llu", (unsigned long long)x);
+		told |= 1u << (x - 10);
+	}
+	cr_assert_eq(told, 31);
+	for (unsigned i = 0; i < 5; i++)
+		for (int k = 0; k < 2; k++)
+			end_close(&e[i][k]);
+	rt_ctx_close(a);
+	rt_ctx_close(b);
+	cr_assert_eq(fv_live(), 0);
+}
+
+Test(road, stop_drains, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t x;
+
+	pair_new(e);
+	if (!real_device())
+		fv_hold(true);
+	cr_assert_eq(put(&e[0], 100), 0);
+	cr_assert_eq(put(&e[0], 100), 0);
+	e[0].r.stop(e[0].r.conn, 1);
+	cr_assert_eq(put(&e[0], 1), -ECANCELED);
+	end_close(&e[0]);	/* its memory is gone as well */
+	if (!real_device())
+		fv_hold(false);
+	UNTIL((e[1].r.poll(e[1].r.conn), head(&e[1]) == 200 || error(&e[1])));
+	cr_assert_eq(head(&e[1]), 200);
+	int fds[16];
+	UNTIL((rt_ctx_drain(e[0].ctx, &x, 1), rt_ctx_fds(e[0].ctx, fds, 16) == 1));
+	end_close(&e[1]);
+	rt_ctx_close(e[0].ctx);
+	rt_ctx_close(e[1].ctx);
+	cr_assert_eq(fv_live(), 0);
+}
+
+/* and gives up: a peer that takes nothing holds nothing up */
+Test(road, lingering_ends, .timeout = 30)
+{
+	struct end e[2];
+	double t0;
+	uint64_t x;
+	int fds[16];
+
+	if (real_device())
+		return;
+	pair_new(e);
+	fv_hold(true);
+	cr_assert_eq(put(&e[0], 100), 0);
+	t0 = now();
+	end_close(&e[0]);
+	cr_assert_lt(now() - t0, 1.0, "close waits");
+	rt_ctx_drain(e[0].ctx, &x, 1);
+	cr_assert_eq(rt_ctx_fds(e[0].ctx, fds, 16), 4);
+	UNTIL((rt_ctx_drain(e[0].ctx, &x, 1), rt_ctx_fds(e[0].ctx, fds, 16) == 1));
+	cr_assert_gt(now() - t0, 1.5);
+	end_close(&e[1]);
+	rt_ctx_close(e[0].ctx);
+	rt_ctx_close(e[1].ctx);
+	cr_assert_eq(fv_live(), 0);
+}
+
+Test(road, stop_while_somebody_is_inside, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t w = 77;
+	unsigned before;
+
+	pair_new(e);
+	before = fv_live();
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 2), 0);
+	cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_CTL_SEAM(0), &w, 8), 0);
+	e[0].r.stop(e[0].r.conn, 0);
+	/* nothing lands from now on, though the queue pair is still there */
+	if (!real_device()) {
+		uint64_t addr;
+		uint32_t qpn, rkey;
+
+		cr_assert_eq(fv_live(), before);
+		memcpy(&qpn, e[0].local + 4, 4);
+		memcpy(&rkey, e[0].local + 36, 4);
+		memcpy(&addr, e[0].local + 40, 8);
+		cr_assert_not(fv_stale_write(qpn, addr, rkey, &w, 8));
+	}
+	cr_assert_eq(e[0].r.word(e[0].r.conn, WSD_CTL_SEAM(0), &w, 8), -ECANCELED);
+	e[0].r.release(e[0].r.conn);
+	if (!real_device())
+		cr_assert_lt(fv_live(), before, "the last one out did not destroy it");
+	cr_assert_eq(ctl(&e[1])->seam[0].ring_off, 0);
+	pair_free(e);
+}
+
+Test(road, device_is_dropped, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t x[4];
+	int fds[16];
+	unsigned gen;
+
+	pair_new(e);
+	cr_assert_eq(put(&e[0], 8), 0);
+	arrives(e, 1, 8);
+	cr_assert_eq(rt_ctx_drop_device(e[1].ctx, "other"), 0);
+	cr_assert_eq(error(&e[1]), 0);
+	/* one is inside */
+	cr_assert_eq(e[1].r.hold(e[1].r.conn, 1), 0);
+	gen = rt_ctx_fds_gen(e[1].ctx);
+	cr_assert_eq(rt_ctx_drop_device(e[1].ctx, real_device() ?: "fake0"), -EBUSY);
+	cr_assert_eq(error(&e[1]), -ENETDOWN);
+	e[1].r.release(e[1].r.conn);
+	cr_assert_eq(rt_ctx_drop_device(e[1].ctx, real_device() ?: "fake0"), 0);
+	cr_assert_eq(rt_ctx_fds(e[1].ctx, fds, 16), 1, "it is still open");
+	cr_assert_neq(rt_ctx_fds_gen(e[1].ctx), gen);
+	cr_assert_eq(head(&e[1]), 8, "what had arrived counts");
+	cr_assert_eq(put(&e[1], 8), -ENETDOWN);
+	cr_assert_eq(e[1].r.poll(e[1].r.conn), 0);
+	e[1].r.stop(e[1].r.conn, 1);
+	cr_assert_eq(rt_ctx_drain(e[1].ctx, x, 4) <= 1, true);
+	cr_assert_eq(rt_ctx_arm(e[1].ctx), 0);
+	pair_free(e);
+}
+
+Test(road, child_lets_go, .timeout = 60)
+{
+	struct end e[2];
+	int status;
+
+	pair_new(e);
+	cr_assert_eq(put(&e[0], 8), 0);
+	arrives(e, 1, 8);
+	pid_t pid = fork();
+	if (!pid) {
+		char line[512];
+		int fds[16], bad = 0;
+		FILE *f;
+
+		int n = (int)rt_ctx_fds(e[0].ctx, fds, 16);
+		bad |= n != 4;
+		rt_ctx_orphan(e[0].ctx);
+		rt_ctx_orphan(e[1].ctx);
+		for (int i = 0; i < n; i++)
+			bad |= (fcntl(fds[i], F_GETFD) >= 0) * 2;
+		bad |= (put(&e[0], 1) >= 0) * 4;
+		bad |= (e[0].r.poll(e[0].r.conn) != 0) * 8;
+		bad |= (head(&e[1]) != 8) * 16;
+		f = fopen("/proc/self/maps", "r");
+		while (f && fgets(line, sizeof(line), f))
+			bad |= (strstr(line, "infiniband") != NULL) * 32;
+		e[0].r.stop(e[0].r.conn, 0);
+		rt_conn_close(e[0].conn);
+		rt_ctx_close(e[0].ctx);
+		_exit(bad);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0, "child: %#x", status);
+	/* the parent's connection is as it was */
+	cr_assert_eq(put(&e[0], 8), 0);
+	arrives(e, 1, 16);
+	pair_free(e);
+}
+
+/* A6: a write of an old session bounces, whatever is there now */
+Test(road, stale_write_bounces, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t addr[2], w = 1;
+	uint32_t qpn[2], rkey[2], psn[2];
+
+	if (real_device())
+		return;
+	pair_new(e);
+	for (int i = 0; i < 2; i++) {
+		memcpy(&qpn[i], e[1].local + 4, 4);
+		memcpy(&psn[i], e[1].local + 8, 4);
+		memcpy(&rkey[i], e[1].local + 36, 4);
+		memcpy(&addr[i], e[1].local + 40, 8);
+		if (!i) {
+			cr_assert(fv_stale_write(qpn[0], addr[0], rkey[0], &w, 8));
+			for (int k = 0; k < 2; k++) {
+				e[k].r.stop(e[k].r.conn, 0);
+				end_close(&e[k]);
+			}
+			cr_assert_not(fv_stale_write(qpn[0], addr[0], rkey[0], &w, 8));
+			pair_in(e, 1, NONCE + 1);
+		}
+	}
+	cr_assert_neq(qpn[0], qpn[1]);
+	cr_assert_neq(rkey[0], rkey[1]);
+	cr_assert_neq(psn[0], psn[1]);
+	cr_assert_not(fv_stale_write(qpn[1], addr[0], rkey[0], &w, 8), "the old key opens the new session");
+	pair_free(e);
+}
+
+/* A8 */
+Test(road, a_domain_for_each_peer, .timeout = 30)
+{
+	struct end e[3][2];
+	struct rt_ctx *a = ctx_new(), *b = ctx_new();
+	uint64_t addr, w = 1;
+	uint32_t qpn[3], rkey;
+
+	if (real_device()) {
+		rt_ctx_close(a);
+		rt_ctx_close(b);
+		return;
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		e[i][0].ctx = a;
+		e[i][1].ctx = b;
+		pair_in(e[i], i == 2 ? 20 : 10, NONCE + i);	/* the third is somebody else's */
+		memcpy(&qpn[i], e[i][1].local + 4, 4);
+	}
+	cr_assert_eq(fv_live_domains(), 4);
+	memcpy(&rkey, e[0][1].local + 36, 4);
+	memcpy(&addr, e[0][1].local + 40, 8);
+	cr_assert(fv_write_by(qpn[0], addr, rkey, &w, 8));
+	cr_assert_not(fv_write_by(qpn[2], addr, rkey, &w, 8), "a key opens another peer's connection");
+	/* every connection has a region of its own */
+	for (unsigned i = 0; i < 3; i++)
+		for (unsigned k = 0; k < i; k++)
+			cr_assert_neq(memcmp(e[i][1].local + 36, e[k][1].local + 36, 4), 0);
+	for (unsigned i = 0; i < 3; i++)
+		for (int k = 0; k < 2; k++)
+			end_close(&e[i][k]);
+	rt_ctx_close(a);
+	rt_ctx_close(b);
+	cr_assert_eq(fv_live(), 0);
+}
+
+Test(road, what_the_peer_says_is_checked, .timeout = 60)
+{
+	struct end e[2] = {};
+
+	e[0].ctx = ctx_new();
+	e[1].ctx = ctx_new();
+	for (uint32_t i = 0; i < 2; i++) {
+		e[i].len = sizeof(e[i].local);
+		e[i].m = fake_remote_new(i, RING, 0, 1, NONCE);
+		cr_assert_eq(rt_conn_new(&e[i].conn, e[i].ctx), 0);
+		cr_assert_eq(prepare(&e[i], 1), 0);
+		cr_assert_eq(prepare(&e[i], 1), -EISCONN);
+		cr_assert_eq(rt_conn_local(e[i].conn, e[i].local, &e[i].len), 0);
+	}
+	for (unsigned i = 0; i < e[1].len; i++) {
+		e[1].local[i] ^= 0x40;
+		cr_assert_eq(connect_to(&e[0], &e[1]), -EPROTO, "byte %u is not looked at", i);
+		e[1].local[i] ^= 0x40;
+	}
+	e[1].len--;
+	cr_assert_eq(connect_to(&e[0], &e[1]), -EINVAL);
+	e[1].len++;
+	cr_assert_eq(connect_to(&e[0], &e[1]), 0);
+	pair_free(e);
+}
+
+Test(road, memory_is_checked, .timeout = 30)
+{
+	static const struct { size_t at; uint32_t value; } wrong[] = {
+		{ offsetof(struct wsd_remote, magic), 1 }, { offsetof(struct wsd_remote, version), 9 }, { offsetof(struct wsd_remote, side), 2 },
+		{ offsetof(struct wsd_remote, ring0), 4096 }, { offsetof(struct wsd_remote, ring0), 12288 },
+		{ offsetof(struct wsd_remote, off_ctl), 0 }, { offsetof(struct wsd_remote, off_rx0), 4096 },
+		{ offsetof(struct wsd_remote, off_tx0), 0xfffff000 }, { offsetof(struct wsd_remote, length), 4096 },
+	};
+	struct end e = { .ctx = ctx_new() };
+
+	e.m = fake_remote_new(0, RING, 0, 1, NONCE);
+	cr_assert_eq(rt_conn_new(&e.conn, e.ctx), 0);
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		uint32_t *w = (uint32_t *)((char *)e.m + wrong[i].at), was = *w;
+		struct rt_path path = fv_path(0);
+		struct rt_prepare p = { .size = sizeof(p), .path = &path, .memory = e.m, .length = wsd_remote_length(RING, 0, 0) };
+
+		*w = wrong[i].value;
+		cr_assert_eq(rt_conn_prepare(e.conn, &p), -EINVAL, "word %u", i);
+		*w = was;
+	}
+	e.conn = rt_conn_close(e.conn);
+	fake_remote_free(e.m);
+	rt_ctx_close(e.ctx);
+	cr_assert_eq(fv_live(), 0);
+}
+
+Test(road, grows, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t addr = 0, n;
+	uint32_t rkey = 0;
+
+	pair_new(e);
+	cr_assert_eq(put(&e[0], 100), 0);
+	arrives(e, 1, 100);
+	cr_assert_eq(e[0].r.peer_ring1(e[0].r.conn, 4096, 1, RING1), -EPROTO, "we have none");
+	cr_assert_eq(e[1].r.ring1(e[1].r.conn, 0, 2 * RING1, &addr, &rkey), -EINVAL);
+	cr_assert_eq(e[1].r.ring1(e[1].r.conn, 0, RING1, &addr, &rkey), 0);
+	cr_assert_eq(addr, (uintptr_t)e[1].m + e[1].m->off_rx1);
+	cr_assert_eq(e[0].r.ring1(e[0].r.conn, 1, RING1, NULL, NULL), 0);
+	cr_assert_eq(e[0].r.peer_ring1(e[0].r.conn, addr, rkey, RING1 / 2), -EPROTO);
+	cr_assert_eq(e[0].r.peer_ring1(e[0].r.conn, addr, rkey, RING1), 0);
+	uint8_t *tx = (uint8_t *)e[0].m + e[0].m->off_tx1, *rx = (uint8_t *)e[1].m + e[1].m->off_rx1;
+	for (n = 100; n < 100 + RING1; n++)
+		tx[n % RING1] = byte_at(n);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 2), 0);
+	cr_assert_eq(e[0].r.put(e[0].r.conn, 1, 100, RING1), 0);
+	e[0].r.release(e[0].r.conn);
+	arrives(e, 1, 100 + RING1);
+	for (n = 100; n < 100 + RING1; n++)
+		cr_assert_eq(rx[n % RING1], byte_at(n));
+	pair_free(e);
+}
+
+static unsigned count_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* every call of the library that acquires something fails once */
+Test(road, each_refusal_of_the_device_is_undone, .timeout = 60)
+{
+	static const enum fv_fn fns[] = { FV_get_device_list, FV_open_device, FV_query_device, FV_query_port, FV_alloc_pd, FV_reg_mr,
+					  FV_create_comp_channel, FV_create_cq, FV_create_qp, FV_modify_qp, FV_query_gid_table, FV_post_recv };
+	unsigned before = count_fds();
+
+	if (real_device())
+		return;
+	for (unsigned i = 0; i < sizeof(fns) / sizeof(fns[0]); i++)
+		for (unsigned nth = 1;; nth++) {
+			struct end e = { .ctx = ctx_new(), .len = sizeof(e.local) };
+			unsigned calls = fv_calls(fns[i]);
+			int r;
+
+			e.m = fake_remote_new(0, RING, 0, 1, NONCE);
+			cr_assert_eq(rt_conn_new(&e.conn, e.ctx), 0);
+			fv_fail_nth(fns[i], nth, ENOMEM);
+			r = prepare(&e, 1);
+			if (!r) {
+				cr_assert_eq(rt_conn_local(e.conn, e.local, &e.len), 0);
+				r = connect_to(&e, &e);	/* it talks to itself */
+			}
+			calls = fv_calls(fns[i]) - calls;
+			fv_fail_nth(fns[i], 0, 0);
+			end_close(&e);
+			rt_ctx_close(e.ctx);
+			cr_assert_eq(fv_live(), 0, "function %u, call %u", fns[i], nth);
+			cr_assert_eq(count_fds(), before, "function %u, call %u left a descriptor", fns[i], nth);
+			if (calls < nth)
+				break;
+			cr_assert_lt(r, 0, "function %u, call %u failed and nobody saw it", fns[i], nth);
+		}
+}
