@@ -6,6 +6,9 @@
  * SEEDS=n: so many); then each rule alone, by hand.
  */
 #include "tests/unit/switch/ends.h"
+
+#include <pthread.h>
+
 #include "tests/unit/switch/fake_road.h"
 
 #define X	(&fake_x)
@@ -336,6 +339,91 @@ Test(rules_agreed, a7_ends, .timeout = 60)
 	seeds(ENDS | CUTS | RETURNS | FAILS | LATE | GROWS);
 }
 
+#define MUCH	200000u
+
+static void *pour(void *arg)
+{
+	struct flow *f = arg;
+	uint8_t buf[7000];
+	uint32_t x = 12345;
+
+	while (f->sent < MUCH) {
+		size_t n = 1 + (x = x * 1664525 + 1013904223) % sizeof(buf), i;
+		ssize_t r;
+
+		if (n > MUCH - f->sent)
+			n = MUCH - f->sent;
+		for (i = 0; i < n; i++)
+			buf[i] = ref((int)(f - flow), f->sent + i);
+		r = send(f->from->fd, buf, n, 0);
+		cr_assert_eq(r, (ssize_t)n, "blocking send: %zd of %zu, errno %d", r, n, errno);
+		f->sent += n;
+		if (f == flow && f->sent > MUCH / 2)
+			agreed_leave(f->from->c, WSD_R_OPTION);
+	}
+	cr_assert_eq(shutdown(f->from->fd, SHUT_WR), 0);
+	return NULL;
+}
+
+static void *drink(void *arg)
+{
+	struct flow *f = arg;
+	uint8_t buf[5000];
+	ssize_t r, i;
+
+	while ((r = recv(f->to->fd, buf, sizeof(buf), 0)) > 0) {
+		for (i = 0; i < r; i++)
+			cr_assert_eq(buf[i], ref((int)(f - flow), f->got + (uint64_t)i), "at %llu", (unsigned long long)f->got + (uint64_t)i);
+		f->got += (uint64_t)r;
+	}
+	cr_assert_eq(r, 0, "errno %d", errno);
+	cr_assert_eq(f->got, MUCH);
+	return NULL;
+}
+
+/* four threads that sleep in send and recv; one direction returns half way */
+Test(rules_agreed, a3_blocking, .timeout = 60)
+{
+	struct fake_opt o = { .sndbuf = 4608, .rcvbuf = 65536 };
+	pthread_t t[4];
+	int i;
+
+	make(&o);
+	fake_run = true;
+	flow[0] = (struct flow){ .from = X, .to = Y };
+	flow[1] = (struct flow){ .from = Y, .to = X };
+	fake_grant(Y);
+	fake_grant(X);
+	for (i = 0; i < 4; i++)
+		cr_assert_eq(pthread_create(&t[i], NULL, i < 2 ? pour : drink, &flow[i % 2]), 0);
+	for (i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	cr_assert(X->puts && Y->puts, "%u and %u puts", X->puts, Y->puts);
+}
+
+/* no slot of a seam is used again before the peer has passed it: TCP has room instead */
+Test(rules_agreed, a3_33_seams, .timeout = 10)
+{
+	unsigned i;
+
+	framed();
+	fill_big();
+	for (i = 0; i < 100; i++) {
+		X->no_slot = i % 2;
+		cr_assert_eq(send(a, big + i, 1, 0), 1);
+	}
+	fake_all();
+	cr_assert_eq(atomic_load(&X->rs->seam_n), WSD_REMOTE_SEAMS);
+	expect_big(b, 100);
+	/* read, and told: on by the ring */
+	fake_all();
+	for (i = 0; i < 2000 && atomic_load(&X->rs->seam_n) == WSD_REMOTE_SEAMS; i++) {
+		cr_assert_eq(send(a, big, 1, 0), 1);
+		fake_all();
+		cr_assert_eq(recv(b, back, 1, 0), 1);
+	}
+}
+
 /* ---- A2 ---- */
 
 Test(rules_agreed, a2_nothing_sent_until_read, .timeout = 10)
@@ -386,9 +474,23 @@ Test(rules_agreed, a2_write_completion_is_not_enough, .timeout = 10)
 
 static int (*was_ioctl)(int, unsigned long, ...);
 
-/* between the count and the look: Start arrives, and frames behind it */
+static unsigned at_count;
+static bool before_count;
+
+static void start_and_more(void)
+{
+	real.ioctl = was_ioctl;
+	fake_all();
+	obey(X, true);
+	X->no_slot = 1;
+	cr_assert_eq(send(a, "xyz", 3, MSG_DONTWAIT), 3);
+	wait_inq(b, (int)WSD_FRAME_SIZE + 3);
+}
+
+/* Start arrives, and a frame behind it: before or after TCP's bytes are counted */
 static int between_ioctl(int fd, unsigned long req, ...)
 {
+	bool now = fd == b && req == SIOCINQ && --at_count == 0;
 	va_list ap;
 	void *p;
 	int r;
@@ -396,29 +498,34 @@ static int between_ioctl(int fd, unsigned long req, ...)
 	va_start(ap, req);
 	p = va_arg(ap, void *);
 	va_end(ap);
+	if (now && before_count)
+		start_and_more();
 	r = was_ioctl(fd, req, p);
-	if (fd == b && req == SIOCINQ) {
-		real.ioctl = was_ioctl;
-		fake_all();
-		obey(X, true);
-		X->no_slot = 1;
-		cr_assert_eq(send(a, "xyz", 3, MSG_DONTWAIT), 3);
-		wait_inq(b, 3 + (int)WSD_FRAME_SIZE + 3);
-	}
+	if (now && !before_count)
+		start_and_more();
 	return r;
 }
 
 Test(rules_agreed, a2_q_before_look, .timeout = 10)
 {
-	make(NULL);
-	fake_grant(Y);
-	cr_assert_eq(send(a, "old", 3, 0), 3);
-	wait_inq(b, 3);
-	obey(X, true);
-	cr_assert_eq(xstate(), WSD_X_STARTING);
-	was_ioctl = real.ioctl;
-	real.ioctl = between_ioctl;
-	expect_str(b, 100, "oldxyz");
+	unsigned n, k;
+
+	for (k = 0; k < 2; k++)
+		for (n = 1; n <= 2; n++) {
+			make(NULL);
+			fake_grant(Y);
+			cr_assert_eq(send(a, "old", 3, 0), 3);
+			wait_inq(b, 3);
+			obey(X, true);
+			cr_assert_eq(xstate(), WSD_X_STARTING);
+			at_count = n;
+			before_count = k;
+			was_ioctl = real.ioctl;
+			real.ioctl = between_ioctl;
+			expect_str(b, 100, "oldxyz");
+			close(a);
+			close(b);
+		}
 }
 
 static void undecided(void)
