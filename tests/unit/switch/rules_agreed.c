@@ -766,6 +766,23 @@ Test(rules_agreed, a7_no_end_asks, .timeout = 10)
 	cr_assert_eq(recv(b, back, 8, 0), 0);
 }
 
+/* the daemons know where it ends before they bring what is missing: that is no end */
+Test(rules_agreed, a7_end_not_equal_waits, .timeout = 10)
+{
+	framed();
+	fake_daemons = false;
+	cr_assert_eq(send(a, "tail", 4, 0), 4);
+	fake_fail(X, 0);
+	real.shutdown(a, SHUT_WR);
+	wait_fin(b);
+	atomic_store(&Y->rs->end_posted, 4);
+	atomic_store(&Y->rs->end_valid, 1);
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+	fake_fill(X, 0, 4);
+	expect_str(b, 8, "tail");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+}
+
 Test(rules_agreed, a7_no_answer_resets, .timeout = 20)
 {
 	framed();
