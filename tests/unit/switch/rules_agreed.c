@@ -736,6 +736,25 @@ Test(rules_agreed, a5_reuse_needs_both, .timeout = 10)
 	cr_assert_eq(road_room(X->r), 4096);
 }
 
+/* records of another session, torn, or beyond what was posted, are none */
+Test(rules_agreed, a5_record_must_fit, .timeout = 10)
+{
+	uint64_t w[3] = { 2, 0 };
+	uint32_t flags;
+
+	framed();
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	w[2] = wsd_remote_check(X->r->nonce + 1, WSD_CTL_CREDIT, w, 2);
+	memcpy(&X->ctl->credit, w, sizeof(w));
+	road_credit(X->r, &flags);
+	cr_assert_eq(atomic_load(&X->rs->cursor), 0);
+	w[0] = 4;
+	w[2] = wsd_remote_check(X->r->nonce, WSD_CTL_CREDIT, w, 2);
+	memcpy(&X->ctl->credit, w, sizeof(w));
+	road_credit(X->r, &flags);
+	cr_assert_eq(atomic_load(&X->rs->cursor), 0);
+}
+
 /* ---- A7 ---- */
 
 Test(rules_agreed, a7_fin_overtakes, .timeout = 10)
