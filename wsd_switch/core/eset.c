@@ -382,12 +382,9 @@ static bool road_enter(struct eset *s, struct reg *r)
 }
 
 /* something is under way that TCP alone does not tell */
-static bool road_live(const struct conn *c)
+static bool road_live(struct conn *c)
 {
-	const struct wsd_remote *rs = road_of(c)->rs;
-	uint32_t x = atomic_load(&rs->xstate), y = atomic_load(&rs->ystate);
-
-	return (y != WSD_Y_PLAIN && y != WSD_Y_DONE) || (x != WSD_X_PLAIN && x != WSD_X_DONE);
+	return !agreed_plain_in(c) || !agreed_plain_out(c);
 }
 
 static uint64_t wake_cookie(const struct eset *s, uint32_t which)
@@ -1146,7 +1143,7 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
 			if (r) {
 				r->round = s->round;
 				r->ev_idx = (uint32_t)j;
-				if (unlikely(r->road_idx >= 0)) {	/* look_roads() follows */
+				if (unlikely(r->road_idx >= 0) && !conn_att(r->c)) {	/* look_roads() follows */
 					r->kev = ev[j++].events;
 					continue;
 				}
@@ -1427,8 +1424,12 @@ static void relist(struct eset *s)
 	atomic_store(&s->relist, 0);
 	for (h = 0; h < HASH; h++)
 		for (r = s->by_fd[h]; r; r = r->next_fd)
-			if (conn_agreed(r->c) && !road_enter(s, r))
-				atomic_store(&s->relist, 1);
+			if (conn_agreed(r->c)) {
+				/* listed from an earlier session, perhaps: what was seen of that counts no more */
+				r->seen_ok = r->rep = r->out_told = false;
+				if (!road_enter(s, r))
+					atomic_store(&s->relist, 1);
+			}
 }
 
 /* edges of input: the kernel's, and one for each arrival on the ring */
@@ -1535,7 +1536,14 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 			i = 0;
 		r = atomic_load_explicit(&atomic_load(&s->roads)[i], memory_order_relaxed);
 		rep = r->round == s->round && r->ev_idx < n_kernel && !s->ambiguous;
-		if (!r->want || !conn_agreed(r->c))
+		if (unlikely(!conn_agreed(r->c))) {
+			if (r->hold | r->extra) {	/* the session is over, and the kernel knows all there is */
+				r->hold = r->extra = 0;
+				flush_one(s, r);
+			}
+			continue;
+		}
+		if (!r->want)
 			continue;
 		live |= road_live(r->c);
 		changes = road_changes(road_of(r->c));

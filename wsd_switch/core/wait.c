@@ -412,7 +412,7 @@ static bool spin_roads(struct thr *t, struct items *w, struct pollfd *q, nfds_t 
 	uint32_t i;
 
 	for (i = 0; i < w->n && !r; i++)
-		if (w->v[i].road && road_mine(road_of(w->v[i].c)))
+		if (w->v[i].road && road_mine(road_of(w->v[i].c)) && !(agreed_plain_in(w->v[i].c) && agreed_plain_out(w->v[i].c)))
 			r = road_of(w->v[i].c);
 	if (!r || cfg.spin_us <= 0 || cfg.road_spin_us <= 0)
 		return false;

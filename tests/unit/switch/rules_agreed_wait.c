@@ -837,6 +837,19 @@ Test(waits, a3_behind_select) { behind(SELECT, 0); }
 Test(waits, a3_behind_epoll) { behind(EPOLL, 0); }
 Test(waits, a3_behind_epoll_et) { behind(EPOLL, EPOLLET); }
 
+/* a session is over while the kernel's mask is held back for it: from here on the kernel knows all there is (D13) */
+Test(waits, d13_mask_after_the_session)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	frame_first();
+	cr_assert_eq(once(30), 0);
+	atomic_store(&cb->stage, ST_NEW);
+	cr_assert_eq(once(LONG), EPOLLIN);
+}
+
 /* level-triggered: reported while there is something, by whichever road */
 Test(waits, level_while_readable)
 {
