@@ -257,6 +257,7 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 	if (level == IPPROTO_TCP && name == TCP_NODELAY && val && len >= sizeof(v))
 		note_nodelay(k.c, v);
 	r = real.setsockopt(fd, level, name, val, len);
+	k.c->timeo[0] = k.c->timeo[1] = 0;
 	if (r == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT) {
 		atomic_store(&k.c->s->lowat, v > 1 ? (uint32_t)v : 1);
 		atomic_fetch_and(&k.c->s->flags, v > 1 ? ~S_LOWAT_CUT : ~(S_LOWAT | S_LOWAT_CUT));

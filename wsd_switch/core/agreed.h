@@ -171,6 +171,7 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 /* look at the road, and now and then at fd, for a moment without sleeping; true: look again. changes: road_changes() before the last look */
 bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes);
 void road_pause(const struct road *r);	/* between two looks of who spins */
+int64_t agreed_timeout(struct conn *c, int fd, int name);	/* when a call that begins now is over, by SO_RCVTIMEO or SO_SNDTIMEO; 0: never */
 int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */
 /* What to report of fd now. kernel: what the kernel said, 0 when it was not asked; *ret_ask, *ret_nap: as agreed_events() */
 uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap);

@@ -37,6 +37,7 @@
 struct need {
 	bool no_kernel;		/* what the kernel has is not to be read now: do not wait for POLLIN */
 	unsigned nap_ms;
+	bool quick;		/* in: what takes asking the kernel can wait: -EAGAIN at once */
 	uint32_t changes;	/* of the road, before it was looked at */
 };
 
@@ -282,7 +283,7 @@ static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, st
 	case STEP_RING:
 		return take_ring(r, v, k, flags);
 	case STEP_HEADER:
-		return header(c, fd, v, flags, n);
+		return n->quick ? -EAGAIN : header(c, fd, v, flags, n);
 	case STEP_PLAIN:
 		x = take_vec(c, fd, v, k, flags);
 		if (x == 0 && k != UINT64_MAX)
@@ -384,12 +385,12 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	struct side *s = c->s;
 	ssize_t k = 0;
 
-	*n = (struct need){ false, 0, road_changes(r) };
 	if (road_mine(r)) {
 		sig_hold();
 		r->p.poll(r->p.conn);
 		sig_release();
 	}
+	*n = (struct need){ .quick = n->quick, .changes = road_changes(r) };
 	if (!agreed_lock(t, c, fd, &s->rx_lock))
 		return -ECONNRESET;
 	cnt_add(&s->sleepers, 1);
@@ -491,16 +492,6 @@ static void want_return(struct conn *c)
 		agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
 }
 
-static int64_t timeout_end(int fd)
-{
-	struct timeval tv = { 0, 0 };
-	socklen_t l = sizeof(tv);
-
-	if (real.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &l) < 0 || (!tv.tv_sec && !tv.tv_usec))
-		return 0;
-	return road_now() + (int64_t)tv.tv_sec * 1000000000 + tv.tv_usec * 1000;
-}
-
 static ssize_t fail(int e)
 {
 	errno = e;
@@ -513,7 +504,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	struct road *r = road_of(c);
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 	int64_t until = -1;
-	struct need n;
+	struct need n = { .quick = !nb };	/* who may wait spins first, which costs no system call */
+	bool quick;
 	size_t got = 0;
 	ssize_t k;
 
@@ -551,6 +543,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			return k > 0 ? (ssize_t)got + k : got ? (ssize_t)got : k;
 		}
 		k = pump(t, c, fd, v, flags, &n);
+		n.quick = !nb;
 		if (k > 0) {
 			got += (size_t)k;
 			vec_skip(v, (size_t)k);
@@ -575,9 +568,11 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (nb)
 			return got ? (ssize_t)got : fail(EAGAIN);
 		if (until < 0)
-			until = timeout_end(fd);
+			until = agreed_timeout(c, fd, SO_RCVTIMEO);
 		agreed_obey(t, c, fd, true);
-		if (road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes))
+		quick = n.quick;
+		n.quick = false;	/* what ends the spin may be the kernel's */
+		if (road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes) || quick)
 			continue;
 		credit_due(r, 2);
 		k = road_sleep(t, c, fd, n.no_kernel ? 0 : POLLIN, until, n.nap_ms, n.changes);
@@ -658,7 +653,7 @@ void agreed_swallow(struct thr *t, struct conn *c, int fd)
 uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap)
 {
 	struct road *r = road_of(c);
-	struct need n = { false, 0, 0 };
+	struct need n = { 0 };
 	uint32_t got = 0, x, y;
 	int e = errno;
 
@@ -701,7 +696,7 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 
 	atomic_compare_exchange_strong(&r->leave, &none, WSD_R_OPTION);
 	for (;;) {
-		struct need n;
+		struct need n = { 0 };
 
 		if (agreed_plain_in(c)) {
 			atomic_store(&r->rs->ystate, WSD_Y_DONE);

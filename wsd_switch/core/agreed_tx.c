@@ -266,12 +266,12 @@ static void decided(struct conn *c, int fd)
 
 /* ---- return (A4) ---- */
 
-static bool must_return(struct conn *c)
+static bool must_return(struct conn *c, bool ask)
 {
 	struct road *r = road_of(c);
 	uint32_t flags = 0;
 
-	if (road_mine(r)) {
+	if (ask && road_mine(r)) {
 		sig_hold();
 		r->p.poll(r->p.conn);
 		sig_release();
@@ -443,7 +443,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 			return;
 		break;
 	case WSD_X_FRAMED:
-		if (likely(road_mine(r) && !must_return(c)))
+		if (likely(road_mine(r) && !must_return(c, at_wait)))
 			return;
 		break;
 	case WSD_X_DONE:
@@ -465,7 +465,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 		started(c);
 	else if (x == WSD_X_UNDECIDED)
 		decided(c, fd);
-	if (atomic_load(&rs->xstate) == WSD_X_FRAMED && must_return(c))
+	if (atomic_load(&rs->xstate) == WSD_X_FRAMED && must_return(c, false))
 		return_begin(c);
 	if (atomic_load(&rs->xstate) == WSD_X_RETURNING)
 		(void)return_go(c, fd);
@@ -483,16 +483,6 @@ bool agreed_plain_out(struct conn *c)
 }
 
 /* ---- send ---- */
-
-static int64_t timeout_end(int fd, int name)
-{
-	struct timeval tv = { 0, 0 };
-	socklen_t l = sizeof(tv);
-
-	if (real.getsockopt(fd, SOL_SOCKET, name, &tv, &l) < 0 || (!tv.tv_sec && !tv.tv_usec))
-		return 0;
-	return road_now() + (int64_t)tv.tv_sec * 1000000000 + tv.tv_usec * 1000;
-}
 
 /* as the kernel does for who did not say MSG_NOSIGNAL */
 static ssize_t broken_pipe(struct thr *t, int flags)
@@ -586,6 +576,11 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		uint32_t x, changes;
 
 		r = road_of(c);		/* another one after a renewal */
+		if (road_mine(r)) {
+			sig_hold();
+			r->p.poll(r->p.conn);
+			sig_release();
+		}
 		changes = road_changes(r);
 		agreed_obey(t, c, fd, false);
 		x = atomic_load_explicit(&r->rs->xstate, memory_order_relaxed);
@@ -598,7 +593,7 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (x == WSD_X_ENDED)
 			return ended(t, c, done, EPIPE, flags);
 		if (until < 0)
-			until = nb ? 0 : timeout_end(fd, SO_SNDTIMEO);
+			until = nb ? 0 : agreed_timeout(c, fd, SO_SNDTIMEO);
 		if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
 			int e = wait_start(t, c, fd, nb, until, &since, changes);
 

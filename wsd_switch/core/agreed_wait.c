@@ -192,6 +192,23 @@ void waiters_after_fork(void)
 
 /* ---- the device ---- */
 
+int64_t agreed_timeout(struct conn *c, int fd, int name)
+{
+	struct timeval tv = { 0, 0 };
+	socklen_t l = sizeof(tv);
+	int64_t *kept = &c->timeo[name == SO_SNDTIMEO];
+	int e = errno;
+
+	/* asked once; setsockopt() of ours forgets it, and who shares the socket may have set it behind our back */
+	if (*kept == 0 || atomic_load(&c->s->holders) > 1) {
+		if (real.getsockopt(fd, SOL_SOCKET, name, &tv, &l) < 0)
+			tv = (struct timeval){ 0, 0 };
+		*kept = 1 + (int64_t)tv.tv_sec * 1000000000 + tv.tv_usec * 1000;
+		errno = e;
+	}
+	return *kept == 1 ? 0 : road_now() + *kept - 1;
+}
+
 bool road_arm(struct thr *t)
 {
 	int r;

@@ -362,6 +362,7 @@ struct conn {
 	uintptr_t san;			/* the provider's socket; 0: none; ctl_lock */
 	struct conn *ev_next;		/* events that the provider raised; ctl_lock */
 	bool ev_on;
+	int64_t timeo[2];		/* SO_RCVTIMEO, SO_SNDTIMEO in ns, plus 1; 0: not known (agreed_wait.c) */
 	struct road *_Atomic road;	/* agreed.h */
 	uint64_t retry_at;		/* ticks: a session that failed is tried again then, or when retry_gen is not ctl_san_gen any more; 0: n/a */
 	uint32_t retry_gen, retry_s;
