@@ -260,8 +260,8 @@ void san_remote_devices(void)
 	if (!ctx)
 		return;
 	proxy_client_subnets(san.client, &none, 0, &gen);
-	if (gen && gen != san.san_gen) {
-		san.devices_moved = san.devices_moved || san.san_gen;
+	if (gen != san.san_gen) {	/* also from or to 0: a daemon counts from there, and a new one begins anew */
+		san.devices_moved = true;
 		san.san_gen = gen;
 	}
 	if (!san.devices_moved)

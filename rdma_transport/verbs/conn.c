@@ -633,7 +633,7 @@ int v_drop_device(struct rt_ctx *ctx, const char *device)
 	for (uint32_t i = 0; i < x->n_slots; i++) {
 		struct v_conn *c = x->slot[i];
 
-		if (!c || !c->qp || (device ? strcmp(c->dev->name, device) != 0 : !c->dev->gone))
+		if (!c || !c->qp || (device ? strcmp(c->dev->name, device) != 0 : !v_device_gone(c->dev)))
 			continue;
 		v_fail(c, -ENETDOWN);
 		atomic_store(&c->closing, V_CLOSE_NOW);

@@ -8,11 +8,14 @@
  * may know the old one as ours and answers EBADF.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "rdma_transport/base/fault_point.h"
 #include "rdma_transport/base/rawsys.h"
@@ -124,6 +127,40 @@ static void device_close(struct v_ctx *x, struct v_device *dev)
 	x->fds_gen++;
 }
 
+/*
+ * Does the open file still stand for the device that it was opened for? The kernel first takes the file's name away, then waits
+ * until everybody has closed it; drivers that cannot do without (rxe, siw) send no event. 1: yes, 0: no, -1: it cannot be told.
+ */
+static int node_stands(const struct v_device *dev)
+{
+	char path[64], name[sizeof(dev->name) + 1];
+	struct stat st;
+	long fd, n;
+
+	if (fstat(dev->context->cmd_fd, &st) || !S_ISCHR(st.st_mode))
+		return -1;
+	if (!st.st_nlink)
+		return 0;
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/ibdev", major(st.st_rdev), minor(st.st_rdev));
+	fd = rt_raw4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : -1;
+	n = rt_raw4(SYS_read, fd, (long)name, sizeof(name) - 1, 0);
+	rt_raw_close((int)fd);
+	if (n <= 0)
+		return 0;
+	name[n] = 0;
+	name[strcspn(name, "\n")] = 0;
+	return !strcmp(name, dev->name);	/* the number may be another's by now */
+}
+
+bool v_device_gone(struct v_device *dev)
+{
+	if (!dev->gone && dev->node_known && !node_stands(dev))
+		dev->gone = true;
+	return dev->gone;
+}
+
 /* 1: found; else 0 and a free place, or -errno */
 static int device_find(struct v_ctx *x, const char *name, struct v_device **ret, unsigned *ret_at)
 {
@@ -135,7 +172,7 @@ static int device_find(struct v_ctx *x, const char *name, struct v_device **ret,
 		struct v_device *dev = x->dev[i];
 
 		if (dev && !strcmp(dev->name, name)) {
-			r = dev->gone ? -ENODEV : 1;
+			r = v_device_gone(dev) ? -ENODEV : 1;
 			if (r == 1) {
 				dev->refs++;
 				*ret = dev;
@@ -173,6 +210,7 @@ int v_device_get(struct v_ctx *x, const char *name, struct v_device **ret)
 		goto err_free;
 	x->fds_gen++;
 	dev->context->cmd_fd = v_fd_to_top(dev->context->cmd_fd);
+	dev->node_known = node_stands(dev) == 1;
 	dev->context->async_fd = v_fd_to_top(dev->context->async_fd);
 	fd_nonblock(dev->context->async_fd);
 	RT_FAULT_POINT(r, -ENOMEM, err_close);

@@ -87,6 +87,7 @@ struct v_device {
 	unsigned refs;			/* connections, lingering ones too; 0: closed when the look lock is let go */
 	bool soft;
 	bool gone;			/* the kernel says so */
+	bool node_known;		/* v_device_gone() can tell by the kernel's name for it */
 };
 
 enum v_closing { V_OPEN, V_CLOSE_LATER, V_CLOSE_NOW };
@@ -214,6 +215,8 @@ void v_look_done(struct v_ctx *x, struct v_guard *g);
 
 /* ---- dev.c, look lock held ---- */
 int v_device_get(struct v_ctx *x, const char *name, struct v_device **ret);	/* takes the lock itself */
+/* the look lock is held. Has it been removed? Also while the removal waits for us, of which nothing is heard */
+bool v_device_gone(struct v_device *dev);
 void v_device_put(struct v_ctx *x, struct v_device *dev);
 void v_devices_sweep(struct v_ctx *x);			/* close those that nobody uses */
 int v_domain_get(struct v_ctx *x, struct v_device *dev, uint64_t identity, int *ret);
