@@ -40,7 +40,7 @@ struct end {
 	struct wsd_put_road road;
 	uint8_t *rx, *tx;
 	volatile struct wsd_remote_ctl *ctl;
-	uint64_t posted, taken, told;
+	uint64_t posted, taken, told, cursor;
 };
 
 static double now(void)
@@ -105,11 +105,14 @@ static void close_end(struct end *e)
 	e->ctx = rt_ctx_close(e->ctx);
 }
 
+/* a torn credit says nothing: the last whole one counts */
 static uint64_t peer_cursor(struct end *e)
 {
 	uint64_t w[3] = { e->ctl->credit.cursor, e->ctl->credit.flags, e->ctl->credit.check };
 
-	return w[2] == wsd_remote_check(NONCE, WSD_CTL_CREDIT, w, 2) ? w[0] : 0;
+	if (w[2] == wsd_remote_check(NONCE, WSD_CTL_CREDIT, w, 2) && w[0] > e->cursor)
+		e->cursor = w[0];
+	return e->cursor;
 }
 
 static void credit(struct end *e, bool wake)

@@ -4,7 +4,8 @@
  *
  * A backend is named with how its two ends are joined. What it promises by RT_CAP_* is
  * tested, what it does not promise must answer -EOPNOTSUPP. Both ends live in this process, with RT_CAP_LOCAL in a context each.
- * verbs runs on tests/fakes/fake_verbs.c, or on a device: WSD_TEST_VERBS=rxe0, with WSD_RXE_ADDRESS as its address.
+ * verbs runs on tests/fakes/fake_verbs.c, or on a device, and then only what uses it: WSD_TEST_VERBS=rxe0, with WSD_RXE_ADDRESS as
+ * its address.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -69,51 +70,59 @@ static struct backend backends[] = {
 	{ "verbs" },
 	{ "fault:verbs" },
 };
-#define N_BACKENDS (sizeof(backends) / sizeof(backends[0]))
+
+static struct criterion_test_params params(void)
+{
+	unsigned first = 0, n = sizeof(backends) / sizeof(backends[0]);
+
+	while (real_device() && !is_verbs(backends[first].name))
+		first++;
+	return cr_make_param_array(struct backend, backends + first, n - first);
+}
 
 ParameterizedTestParameters(transport, lifecycle)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, each_failed_step_is_undone)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, messages_arrive_whole_and_in_order)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, message_waits_for_a_receive)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, writes_reach_only_what_is_exposed)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, limits_hold)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, what_is_not_promised_is_refused)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, close_is_seen_after_the_data)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, flush_gives_everything_back)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, reads_bring_what_is_exposed)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 ParameterizedTestParameters(transport, put_raises_the_head)
 {
-	return cr_make_param_array(struct backend, backends, N_BACKENDS);
+	return params();
 }
 
 struct pair {
