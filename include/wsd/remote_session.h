@@ -128,6 +128,9 @@ struct wsd_remote {
 	_Atomic uint64_t in_C;			/* C of its first byte; ~0: applied */
 	uint64_t in_off;
 	uint32_t in_len, in_kind;
+	/* a header of which TCP has brought a part: its bytes [part_C, C) so far; ~0: none */
+	_Atomic uint64_t part_C;
+	uint8_t part[32];
 	/* A4: plain bytes begin at back_C and repeat the ring from ret_from on; the backlog ends at ret_end */
 	uint64_t back_C, ret_from, ret_end;
 	_Atomic uint64_t told_cursor;

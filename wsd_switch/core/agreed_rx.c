@@ -29,7 +29,6 @@
 
 #define END_WAIT_US	3e6		/* A7: for the daemons to say where the stream ends */
 #define BEHIND_NAP_MS	20		/* a frame stands behind ring bytes that have not come: they, or the daemon's, will wake us */
-#define PART_NAP_MS	5		/* a part of a header: nobody wakes us for the rest */
 #define END_NAP_MS	1
 #define CHILD_NAP_MS	20
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
@@ -174,11 +173,62 @@ static int at_fin(struct conn *c, int fd, struct need *n)
 	return 0;
 }
 
-static bool fin_seen(int fd)
+/* the header in hdr is next in TCP: is it its turn? 1, *f; 0: ring bytes come first, *n; -errno */
+static int turn(struct conn *c, int fd, const uint8_t *hdr, struct wsd_frame *f, struct need *n)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	struct road *r = road_of(c);
+	int e;
 
-	return real.poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+	if (frame_get(f, hdr, r->nonce, r->epoch) < 0 || atomic_load(&r->rs->y_end) || (e = road_header(r, f)) < 0)
+		return broken(c, fd, "what follows in the stream is no frame of this session");
+	if (e == 0) {
+		n->no_kernel = true;
+		n->nap_ms = BEHIND_NAP_MS;
+	}
+	return e;
+}
+
+/* what the header says is stored before the kernel call that takes its last byte, or behind it if it is all taken: in_C */
+static void announce(struct road *r, const struct wsd_frame *f, uint64_t at)
+{
+	r->rs->in_off = f->ring_off;
+	r->rs->in_len = f->len;
+	r->rs->in_kind = f->kind;
+	atomic_store(&r->rs->in_C, at);
+}
+
+/*
+ * A header that came in parts is taken as it comes: left in the kernel, a few bytes at the end of a large segment may be charged as much as
+ * the whole of it, close the window, and the rest never comes. What was taken is rs->part, [part_C, C). As header()
+ */
+static ssize_t header_part(struct conn *c, int fd, struct need *n)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t at = atomic_load(&rs->part_C), have = atomic_load(&c->s->C) - at;
+	struct wsd_frame f;
+	struct iovec io;
+	ssize_t k;
+	int e;
+
+	while (have < WSD_FRAME_SIZE) {
+		io = (struct iovec){ rs->part + have, WSD_FRAME_SIZE - have };
+		k = take(c, fd, &io, 1, 0);
+		if (k == 0) {
+			e = at_fin(c, fd, n);
+			return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
+		}
+		if (k < 0)
+			return k;
+		have += (uint64_t)k;
+	}
+	e = turn(c, fd, rs->part, &f, n);
+	if (e <= 0)
+		return e ? e : -EAGAIN;
+	announce(r, &f, at);
+	atomic_store(&rs->part_C, ~0ull);
+	road_header_taken(r);
+	return 0;
 }
 
 /* TCP says what is next. Bytes of the stream; 0: look again; -EAGAIN: nothing, *n; -ENODATA: end of stream; -errno */
@@ -189,40 +239,28 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 	uint8_t hdr[WSD_FRAME_SIZE];
 	struct iovec io[65] = { { hdr, sizeof(hdr) } };
 	struct wsd_frame f;
-	ssize_t k = take(c, fd, io, 1, MSG_PEEK);
+	ssize_t k;
 	int m = 1, e;
 
+	if (atomic_load(&rs->part_C) != ~0ull)
+		return header_part(c, fd, n);
+	k = take(c, fd, io, 1, MSG_PEEK);
 	if (k < 0)
 		return k;
+	if (k == 0) {
+		e = at_fin(c, fd, n);
+		return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
+	}
 	if (k < (ssize_t)sizeof(hdr)) {
-		if (k == 0 || fin_seen(fd)) {
-			e = at_fin(c, fd, n);
-			return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
-		}
-		n->no_kernel = true;
-		n->nap_ms = PART_NAP_MS;
-		return -EAGAIN;
+		atomic_store(&rs->part_C, atomic_load(&c->s->C));
+		return header_part(c, fd, n);
 	}
-	if (frame_get(&f, hdr, r->nonce, r->epoch) < 0 || (e = road_header(r, &f)) < 0)
-		return broken(c, fd, "what follows in the stream is no frame of this session");
-	if (e == 0) {
-		n->no_kernel = true;
-		n->nap_ms = BEHIND_NAP_MS;
-		return -EAGAIN;
-	}
-	rs->in_off = f.ring_off;
-	rs->in_len = f.len;
-	rs->in_kind = f.kind;
-	if (f.kind == WSD_FRAME_DATA && !(flags & MSG_TRUNC))
+	e = turn(c, fd, hdr, &f, n);
+	if (e <= 0)
+		return e ? e : -EAGAIN;
+	announce(r, &f, atomic_load(&c->s->C));
+	if (f.kind == WSD_FRAME_DATA && !(flags & (MSG_TRUNC | MSG_PEEK)))
 		m += vec_iov(v, f.len < v->len ? f.len : v->len, io + 1, 64);
-	if (flags & MSG_PEEK) {
-		if (f.kind == WSD_FRAME_DATA) {
-			k = take(c, fd, io, m, MSG_PEEK);
-			return k > WSD_FRAME_SIZE ? k - WSD_FRAME_SIZE : k < 0 ? k : -EAGAIN;
-		}
-		m = 1;
-	}
-	atomic_store(&rs->in_C, atomic_load(&c->s->C));
 	k = take(c, fd, io, m, 0);
 	if (k < (ssize_t)WSD_FRAME_SIZE) {
 		atomic_store(&rs->in_C, ~0ull);
@@ -270,10 +308,18 @@ static ssize_t backlog_without(struct conn *c, int fd, const struct vec *v, int 
 	return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
 }
 
+/* C but for the part of a header that was taken: where the stream stands */
+static uint64_t road_C(struct conn *c)
+{
+	uint64_t at = atomic_load_explicit(&road_of(c)->rs->part_C, memory_order_relaxed);
+
+	return at != ~0ull ? at : atomic_load(&c->s->C);
+}
+
 static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
 {
 	struct road *r = road_of(c);
-	uint64_t k, C = atomic_load(&c->s->C);
+	uint64_t k, C = road_C(c);
 	struct iovec none = { NULL, 0 };
 	ssize_t x;
 
@@ -322,6 +368,7 @@ static int start_found(struct conn *c, int fd, uint64_t S)
 	rs->f_end = 0;
 	rs->seam_next = 0;
 	atomic_store(&rs->in_C, ~0ull);
+	atomic_store(&rs->part_C, ~0ull);
 	if (!atomic_compare_exchange_strong(&rs->decide, &none, WSD_DECIDE_TAKEN) && none != WSD_DECIDE_TAKEN) {
 		atomic_store(&rs->ystate, WSD_Y_DONE);		/* void: X goes on plain, and knows it (A2) */
 		return 0;
@@ -504,8 +551,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	struct road *r = road_of(c);
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 	int64_t until = -1;
-	struct need n = { .quick = !nb };	/* who may wait spins first, which costs no system call */
-	bool quick;
+	struct need n = { 0 };
+	bool ask = false;	/* the kernel, too; who may wait spins first, which costs no system call */
 	size_t got = 0;
 	ssize_t k;
 
@@ -542,9 +589,10 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 				atomic_fetch_or(&s->flags, S_EOF);
 			return k > 0 ? (ssize_t)got + k : got ? (ssize_t)got : k;
 		}
+		n.quick = !nb && !ask && !got;	/* with bytes in hand all that is there goes with them, as in TCP */
 		k = pump(t, c, fd, v, flags, &n);
-		n.quick = !nb;
 		if (k > 0) {
+			ask = false;
 			got += (size_t)k;
 			vec_skip(v, (size_t)k);
 			if (v->len == 0 || (flags & MSG_PEEK))
@@ -570,10 +618,10 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (until < 0)
 			until = agreed_timeout(c, fd, SO_RCVTIMEO);
 		agreed_obey(t, c, fd, true);
-		quick = n.quick;
-		n.quick = false;	/* what ends the spin may be the kernel's */
-		if (road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes) || quick)
+		if (road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes) || !ask) {
+			ask = true;	/* what ended the spin may be the kernel's; and before a sleep it is asked */
 			continue;
+		}
 		credit_due(r, 2);
 		k = road_sleep(t, c, fd, n.no_kernel ? 0 : POLLIN, until, n.nap_ms, n.changes);
 		if (k < 0)
@@ -583,6 +631,21 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 
 /* ---- what waits and FIONREAD want to know ---- */
 
+/* payload behind a header that is next, as far as it is there */
+static uint64_t inq_header(struct conn *c, int fd, int q)
+{
+	struct road *r = road_of(c);
+	uint8_t hdr[WSD_FRAME_SIZE];
+	struct iovec io = { hdr, sizeof(hdr) };
+	struct wsd_frame f;
+
+	if (atomic_load(&r->rs->part_C) != ~0ull || q <= (int)WSD_FRAME_SIZE || take(c, fd, &io, 1, MSG_PEEK) != (ssize_t)sizeof(hdr) ||
+	    frame_get(&f, hdr, r->nonce, r->epoch) < 0 || f.kind != WSD_FRAME_DATA || road_header(r, &f) != 1)
+		return 0;
+	q -= (int)WSD_FRAME_SIZE;
+	return f.len < (uint32_t)q ? f.len : (uint32_t)q;
+}
+
 int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
 {
 	struct road *r = road_of(c);
@@ -590,12 +653,17 @@ int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
 	int q = 0;
 	uint32_t y;
 
-	if (real.ioctl(fd, SIOCINQ, &q) < 0)
-		return -errno;
+	if (road_mine(r)) {
+		sig_hold();
+		r->p.poll(r->p.conn);
+		sig_release();
+	}
 	y = atomic_load(&r->rs->ystate);
 	if ((y != WSD_Y_FRAMED && y != WSD_Y_DROPPING) || !agreed_lock(t, c, fd, &c->s->rx_lock))
-		return q;
-	switch (road_next(r, atomic_load(&c->s->C), &k)) {
+		return real.ioctl(fd, SIOCINQ, &q) < 0 ? -errno : q;
+	if (real.ioctl(fd, SIOCINQ, &q) < 0)
+		q = 0;
+	switch (road_next(r, road_C(c), &k)) {
 	case STEP_RING:
 		sum = k;
 		break;
@@ -605,7 +673,7 @@ int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
 		sum = k < (uint64_t)q ? k : (uint64_t)q;
 		break;
 	case STEP_HEADER:
-		sum = q > (int)WSD_FRAME_SIZE ? (uint64_t)q - WSD_FRAME_SIZE : 0;
+		sum = inq_header(c, fd, q);
 		break;
 	default:
 		break;

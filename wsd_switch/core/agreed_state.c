@@ -102,6 +102,12 @@ int road_start(const struct road *r, uint64_t *ret_S)
 
 /* ---- Y ---- */
 
+/* 0 is an empty slot */
+static uint32_t seam_after(uint32_t n)
+{
+	return n + 1 ? n + 1 : 1;
+}
+
 /* the seam of number n, from the peer's card or from the daemon; false: not there */
 static bool seam_get(const struct road *r, uint32_t n, struct wsd_seam *ret)
 {
@@ -177,7 +183,7 @@ enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n)
 	h = head > filled ? head : filled;
 	for (;;) {
 		stop = h;
-		if (!seam_get(r, rs->seam_next + 1, &s)) {
+		if (!seam_get(r, seam_after(rs->seam_next), &s)) {
 			if (rs->seam_next == 0 && h > taken)
 				return STEP_BROKEN;	/* ring bytes without a place in the stream */
 			break;
@@ -291,15 +297,15 @@ int road_seam(const struct road *r, uint64_t h, struct wsd_seam *ret)
 	const struct wsd_remote *rs = r->rs;
 	uint32_t n = atomic_load_explicit(&rs->seam_n, memory_order_relaxed);
 	uint64_t posted = atomic_load_explicit(&rs->posted, memory_order_relaxed);
-	const struct wsd_seam *last = &rs->seam[n % WSD_REMOTE_SEAMS], *old = &rs->seam[(n + 1) % WSD_REMOTE_SEAMS];
+	const struct wsd_seam *last = &rs->seam[n % WSD_REMOTE_SEAMS], *old = &rs->seam[seam_after(n) % WSD_REMOTE_SEAMS];
 	uint32_t ring = posted >= atomic_load_explicit(&rs->ring1_from, memory_order_relaxed);
 
 	if (n && last->tcp_off == h && last->ring == ring)
 		return 0;
 	/* a slot is free when the peer has read a byte behind its seam */
-	if (n >= WSD_REMOTE_SEAMS && atomic_load_explicit(&rs->cursor, memory_order_relaxed) <= old->ring_off)
+	if (old->n && atomic_load_explicit(&rs->cursor, memory_order_relaxed) <= old->ring_off)
 		return -EAGAIN;
-	*ret = (struct wsd_seam){ .ring_off = posted, .tcp_off = h, .n = n + 1, .ring = ring };
+	*ret = (struct wsd_seam){ .ring_off = posted, .tcp_off = h, .n = seam_after(n), .ring = ring };
 	{
 		uint64_t w[3] = { ret->ring_off, ret->tcp_off, (uint64_t)ring << 32 | ret->n };
 

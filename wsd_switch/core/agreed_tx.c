@@ -298,7 +298,7 @@ static void return_begin(struct conn *c)
 	 */
 	if (posted > cursor && atomic_load(&c->s->H) > atomic_load(&rs->S))
 		agreed_ask(c, WSD_SAN_FILL, cursor, posted);
-	if (road_error(r))
+	if (road_mine(r) && road_error(r))
 		agreed_ask(c, WSD_SAN_BROKEN, (uint64_t)-road_error(r), 0);
 	atomic_store(&rs->rest, 1);
 }
@@ -405,6 +405,8 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 
 			road_frame_set(r, h, WSD_FRAME_DATA, v->len < max ? (uint32_t)v->len : max, atomic_load(&r->rs->posted));
 			k = push(c, fd, v);
+			if (unlikely(k == 0))	/* the header alone: the kernel says why no byte went with it */
+				k = push(c, fd, v);
 		}
 	}
 	agreed_unlock(&s->tx_lock);
@@ -451,6 +453,10 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 		agreed_renew(t, c);
 		return;
 	case WSD_X_ENDED:
+		/* what was posted before the end, over a path that died since */
+		if (unlikely(road_mine(r) && road_error(r)) && atomic_load(&rs->posted) > atomic_load(&rs->cursor) &&
+		    !(atomic_fetch_or(&r->asked, 1u << WSD_SAN_FILL) & (1u << WSD_SAN_FILL)))
+			agreed_ask(c, WSD_SAN_FILL, atomic_load(&rs->cursor), atomic_load(&rs->posted));
 		return;
 	}
 	if (!agreed_lock(t, c, fd, &c->s->tx_lock))
