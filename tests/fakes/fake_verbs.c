@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -82,6 +83,7 @@ static unsigned live, live_domains, chain_max, n_signalled;
 static uint32_t next_qpn = 0x100, next_key = 0x1000;
 static bool held, dropped, late_data;
 static unsigned tear;
+static uint32_t lie;
 static struct { unsigned calls, left; int error; } plan[_FV_N];
 
 static void init(void)
@@ -743,7 +745,8 @@ static enum ibv_wc_status deliver(struct fqp *q, struct packet *p)
 		wc.wr_id = v->wr_id;
 		wc.opcode = message ? IBV_WC_RECV : IBV_WC_RECV_RDMA_WITH_IMM;
 		wc.wc_flags = imm ? IBV_WC_WITH_IMM : 0;
-		wc.imm_data = imm ? p->wr.imm_data : 0;
+		wc.imm_data = imm ? htonl(ntohl(p->wr.imm_data) + lie) : 0;
+		lie = imm ? 0 : lie;
 		if (message) {
 			uint64_t room = 0, left = total;
 
@@ -865,7 +868,7 @@ void fv_reset(void)
 	enter();
 	NEVER(live);
 	held = dropped = late_data = false;
-	tear = chain_max = n_signalled = 0;
+	tear = chain_max = n_signalled = lie = 0;
 	memset(plan, 0, sizeof(plan));
 	leave();
 }
@@ -938,6 +941,13 @@ void fv_tear(unsigned bytes)
 {
 	enter();
 	tear = bytes;
+	leave();
+}
+
+void fv_lie(uint32_t more)
+{
+	enter();
+	lie = more;
 	leave();
 }
 

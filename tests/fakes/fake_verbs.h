@@ -45,6 +45,8 @@ void fv_drop_path(bool drop);
 void fv_visible_late(bool late);
 /* of each write only so many bytes are seen at first, the rest with what comes behind it; 0: all */
 void fv_tear(unsigned bytes);
+/* the next immediate that is delivered says so much more */
+void fv_lie(uint32_t more);
 /* a write that was in flight long ago: does it land? */
 bool fv_stale_write(uint32_t qpn, uint64_t addr, uint32_t rkey, const void *p, size_t n);
 /* a write by somebody else's queue pair of the same device: lands only if its domain is that of the region */

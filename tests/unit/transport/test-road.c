@@ -298,9 +298,12 @@ Test(road, slots_are_exhausted, .timeout = 30)
 	pair_free(e);
 }
 
-/* tell a lie with a real queue pair: the immediate of a put that is longer than the ring */
+/* the head is made of what the queue pair said alone, and a step is at most a ring */
 Test(road, step_of_the_head_is_bounded, .timeout = 30)
 {
+	static const struct { uint32_t more; int error; } lies[] = {
+		{ RING - 1, 0 }, { RING, -EPROTO }, { 0x80000000u, -EPROTO }, { -2u, -EPROTO }, { -1u, 0 /* a nudge */ },
+	};
 	struct end e[2];
 
 	pair_new(e);
@@ -312,6 +315,32 @@ Test(road, step_of_the_head_is_bounded, .timeout = 30)
 	UNTIL((look(e), head(&e[1]) == 100 + RING));
 	cr_assert_eq(error(&e[1]), 0);
 	pair_free(e);
+	if (real_device())
+		return;
+	for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		uint64_t want = 100 + (lies[i].error ? 0 : 1 + lies[i].more);
+		uint32_t changes;
+
+		pair_new(e);
+		cr_assert_eq(put(&e[0], 100), 0);
+		arrives(e, 1, 100);
+		changes = atomic_load(&e[1].r.state->changes);
+		fv_lie(lies[i].more);
+		cr_assert_eq(put(&e[0], 1), 0);
+		look(e);
+		cr_assert_eq(error(&e[1]), lies[i].error, "lie %u: error %d", i, error(&e[1]));
+		cr_assert_neq(atomic_load(&e[1].r.state->changes), changes, "lie %u: nobody is told", i);
+		cr_assert_eq(head(&e[1]), want, "lie %u: head %llu", i, (unsigned long long)head(&e[1]));
+		cr_assert_eq(atomic_load(&e[1].m->head), want);
+		if (lies[i].error) {
+			/* what comes later raises it no more, and nothing goes out */
+			put(&e[0], 1);
+			look(e);
+			cr_assert_eq(head(&e[1]), want);
+			cr_assert_eq(put(&e[1], 1), -EPROTO);
+		}
+		pair_free(e);
+	}
 }
 
 Test(road, errors_stick, .timeout = 30)
@@ -619,42 +648,111 @@ Test(road, device_is_dropped, .timeout = 30)
 	pair_free(e);
 }
 
+/* what the parent's connection is in a child; 0, or bits that say what is wrong */
+static int as_a_child(struct end e[2], const int *fds, int n)
+{
+	char line[512];
+	int bad = 0;
+	FILE *f;
+
+	rt_ctx_orphan(e[0].ctx);
+	rt_ctx_orphan(e[1].ctx);
+	for (int i = 0; i < n; i++)
+		bad |= (fcntl(fds[i], F_GETFD) >= 0) * 2;
+	bad |= (put(&e[0], 1) != -ECONNRESET) * 4;
+	bad |= (e[0].r.poll(e[0].r.conn) != 0) * 8;
+	bad |= (head(&e[1]) < 8) * 16;
+	f = fopen("/proc/self/maps", "r");
+	while (f && fgets(line, sizeof(line), f))
+		bad |= (strstr(line, "infiniband") != NULL) * 32;
+	if (f)
+		fclose(f);
+	e[0].r.stop(e[0].r.conn, 1);
+	for (int i = 0; i < 2; i++) {
+		rt_conn_close(e[i].conn);
+		rt_ctx_close(e[i].ctx);
+	}
+	return bad;
+}
+
+/* and it can have connections of its own */
+static int on_its_own(void)
+{
+	struct end e[2];
+	int bad;
+
+	pair_new(e);
+	bad = put(&e[0], 8) ? 64 : 0;
+	arrives(e, 1, 8);
+	bad |= (error(&e[0]) || error(&e[1])) * 128;
+	for (int i = 0; i < 2; i++) {
+		end_close(&e[i]);
+		rt_ctx_close(e[i].ctx);
+	}
+	return bad;
+}
+
 Test(road, child_lets_go, .timeout = 60)
 {
 	struct end e[2];
-	int status;
+	int status, fds[16], n;
 
 	pair_new(e);
 	cr_assert_eq(put(&e[0], 8), 0);
 	arrives(e, 1, 8);
+	n = (int)rt_ctx_fds(e[0].ctx, fds, 16);
+	cr_assert_eq(n, 4);
 	pid_t pid = fork();
 	if (!pid) {
-		char line[512];
-		int fds[16], bad = 0;
-		FILE *f;
-
-		int n = (int)rt_ctx_fds(e[0].ctx, fds, 16);
-		bad |= n != 4;
-		rt_ctx_orphan(e[0].ctx);
-		rt_ctx_orphan(e[1].ctx);
-		for (int i = 0; i < n; i++)
-			bad |= (fcntl(fds[i], F_GETFD) >= 0) * 2;
-		bad |= (put(&e[0], 1) >= 0) * 4;
-		bad |= (e[0].r.poll(e[0].r.conn) != 0) * 8;
-		bad |= (head(&e[1]) != 8) * 16;
-		f = fopen("/proc/self/maps", "r");
-		while (f && fgets(line, sizeof(line), f))
-			bad |= (strstr(line, "infiniband") != NULL) * 32;
-		e[0].r.stop(e[0].r.conn, 0);
-		rt_conn_close(e[0].conn);
-		rt_ctx_close(e[0].ctx);
-		_exit(bad);
+		alarm(20);
+		_exit(as_a_child(e, fds, n) | on_its_own());
 	}
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	cr_assert_eq(status, 0, "child: %#x", status);
 	/* the parent's connection is as it was */
 	cr_assert_eq(put(&e[0], 8), 0);
 	arrives(e, 1, 16);
+	pair_free(e);
+}
+
+/* whatever lock another thread of the parent holds */
+Test(road, child_of_many_threads_lets_go, .timeout = 60)
+{
+	struct end e[2];
+	struct sleeper s[2];
+	pthread_t t[2];
+	int status, fds[16], n;
+
+	pair_new(e);
+	cr_assert_eq(put(&e[0], 8), 0);
+	arrives(e, 1, 8);
+	n = (int)rt_ctx_fds(e[0].ctx, fds, 16);
+	for (int i = 0; i < 2; i++) {
+		s[i] = (struct sleeper){ .e = &e[i] };
+		cr_assert_eq(pthread_create(&t[i], NULL, looks, &s[i]), 0);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		/* on each second occasion inside a hold, which the child never leaves */
+		if (i & 1)
+			UNTIL(!e[0].r.hold(e[0].r.conn, 2));
+		pid_t pid = fork();
+		if (!pid) {
+			alarm(20);
+			_exit(as_a_child(e, fds, n));
+		}
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_assert_eq(status, 0, "child %u: %#x", i, status);
+		if (i & 1)
+			e[0].r.release(e[0].r.conn);
+		int r;
+		UNTIL((r = put(&e[0], 8)) != 1);
+		cr_assert_eq(r, 0);
+		UNTIL(head(&e[1]) == e[0].posted);
+	}
+	for (int i = 0; i < 2; i++) {
+		atomic_store(&s[i].stop, true);
+		pthread_join(t[i], NULL);
+	}
 	pair_free(e);
 }
 
