@@ -137,6 +137,7 @@ struct wsd_remote {
 	_Atomic uint32_t rx_ring;		/* which ring holds the bytes behind taken */
 	_Atomic uint32_t rx1_size;
 	_Atomic uint32_t y_end;			/* END was read */
+	_Atomic uint32_t leave;			/* a process of this end without the queue pair wants both directions back on TCP */
 };
 static_assert(sizeof(struct wsd_remote) <= WSD_REMOTE_PAGE, "one page");
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/calls/stdio.h"
 #include "wsd_switch/core/hand_on.h"
 
@@ -103,6 +104,11 @@ WSD_EXPORT FILE *fdopen(int fd, const char *mode)
 	if (c) {
 		conn_to_tcp(c, WSD_R_UNTRACKED);
 		unread = conn_att(c) && rx_avail(c) != 0;
+		if (conn_agreed(c)) {	/* a reader of ours goes on with it; who only writes has to wait until it is TCP */
+			unread = *mode == 'r' || strchr(mode, '+');
+			if (!unread)
+				agreed_hand_on(c, fd, true);
+		}
 	}
 	cs_leave(t);
 	/* for writing only, what is unread stays where our own reads, or another FILE, will find it */

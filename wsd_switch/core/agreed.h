@@ -184,6 +184,12 @@ void agreed_ask_due(struct thr *t, struct conn *c);			/* what could not be sent 
 void agreed_leave(struct conn *c, uint32_t why);			/* both directions are to go back to TCP; never waits */
 /* both directions are plain again, for a reason that may pass: the session is over, another one may be offered */
 void agreed_renew(struct thr *t, struct conn *c);
+/*
+ * The connection goes where we do not see its calls: another image, another process, seccomp, stdio. Both directions become plain TCP, or, not in
+ * time and `meant` (it will be used there), it is reset: frames in the hands of a program that knows nothing of them are worse. Not meant
+ * (it leaks into a child): only asked for.
+ */
+void agreed_hand_on(struct conn *c, int fd, bool meant);
 void agreed_retire(struct thr *t, struct conn *c, int fd);		/* the last number of this process is about to be closed */
 /* a lock of the side, handlers put off. false: its owner does not let go: reset */
 bool agreed_lock(struct thr *t, struct conn *c, int fd, _Atomic uint32_t *lock);

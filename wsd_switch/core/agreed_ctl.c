@@ -77,6 +77,24 @@ void agreed_renew(struct thr *t, struct conn *c)
 		log_debug("conn %u: the session is over; another one may follow", c->index);
 }
 
+#define HAND_ON_MS	2000u
+
+void agreed_hand_on(struct conn *c, int fd, bool meant)
+{
+	struct road *r = road_of(c);
+	struct thr *t = thr_get();
+	bool ours = road_mine(r) && !proc_is_vfork_child();
+
+	atomic_store(&r->rs->leave, 1);
+	atomic_store(&r->rs->x_return, 1);
+	agreed_leave(c, WSD_R_EXEC);
+	if (fd < 0 || (!ours && !meant))
+		return;
+	if (agreed_tx_plain(t, c, fd, HAND_ON_MS) && agreed_rx_plain(t, c, fd, HAND_ON_MS))
+		return;
+	conn_reset(c, fd, "handed on, and did not return to TCP in time");
+}
+
 /* ---- questions for the daemon ---- */
 
 void agreed_ask_due(struct thr *t, struct conn *c)
@@ -97,6 +115,11 @@ void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b)
 {
 	struct road *r = road_of(c);
 
+	if (!road_mine(r)) {	/* the offer is another process's, which asks for us at its next call, or is gone, which the daemon sees */
+		atomic_store(&r->rs->leave, 1);
+		atomic_store(&r->rs->x_return, 1);
+		return;
+	}
 	r->ask_a[what] = a;
 	r->ask_b[what] = b;
 	atomic_fetch_or(&r->ask_due, 1u << what);

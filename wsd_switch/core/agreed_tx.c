@@ -439,6 +439,8 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 	uint32_t x = atomic_load_explicit(&rs->xstate, memory_order_relaxed);
 	int e = errno;
 
+	if (unlikely(atomic_load_explicit(&rs->leave, memory_order_relaxed)) && !atomic_load_explicit(&r->leave, memory_order_relaxed))
+		agreed_leave(c, WSD_R_EXEC);
 	switch (x) {
 	case WSD_X_PLAIN:
 		if (!try_start(c, at_wait) && !(road_mine(r) && road_dead(r)))

@@ -9,15 +9,34 @@
  */
 #include <fcntl.h>
 
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/carry.h"
 #include "wsd_switch/core/hand_on.h"
 #include "wsd_switch/core/receiver.h"
 #include "wsd_switch/core/sig.h"
 
-/* both gates are closed on return, so what rx_avail says can only shrink */
-static bool leave(struct conn *c, uint32_t why)
+/* a number of this process by which it can be reached, or -1 */
+static int number_of(struct conn *c)
+{
+	uint32_t fd, n = atomic_load(&fd_high);
+
+	if (conn_get(c->fd) == c)
+		return c->fd;
+	for (fd = 0; fd < n; fd++)
+		if (conn_get((int)fd) == c)
+			return (int)fd;
+	return -1;
+}
+
+/* Both gates are closed on return, so what rx_avail says can only shrink. Over a road: plain, reset, or, if it is not meant to be used there,
+ * on its way. */
+static bool leave(struct conn *c, int fd, uint32_t why, bool meant)
 {
 	conn_to_tcp(c, why);
+	if (conn_agreed(c)) {
+		agreed_hand_on(c, fd, meant);
+		return false;
+	}
 	return conn_att(c) && rx_avail(c) != 0;
 }
 
@@ -28,11 +47,11 @@ static bool mark(struct conn *c)
 }
 
 /* true: bytes of the ring are unread */
-static bool to_other_image(struct conn *c, int fd)
+static bool to_other_image(struct conn *c, int fd, bool meant)
 {
 	opt_cork_give(c, fd);
 	atomic_fetch_or(&c->s->flags, S_FOREIGN);
-	return leave(c, WSD_R_EXEC);
+	return leave(c, fd, WSD_R_EXEC, meant);
 }
 
 /* every process that comes by the socket sees it (mark.c) */
@@ -83,7 +102,7 @@ void hand_on_fd(int fd, int over)
 	}
 	t = cs_enter();
 	c = conn_get(fd);
-	if (c && to_other_image(c, fd)) {
+	if (c && to_other_image(c, fd, true)) {
 		if (c->own && !c->own_shared)	/* what lies in our own memory nobody else can have (carry.c) */
 			conn_reset(c, fd, "passed on with bytes unread from before exec");
 		else
@@ -97,7 +116,7 @@ void hand_on_fd(int fd, int over)
 
 bool hand_on_untracked(struct conn *c)
 {
-	bool unread = leave(c, WSD_R_UNTRACKED);
+	bool unread = leave(c, number_of(c), WSD_R_UNTRACKED, true);
 
 	if (unread)
 		(void)mark(c);
@@ -146,7 +165,7 @@ void hand_on_vfork_dup(int fd, int nfd)
 	t = cs_enter();
 	c = conn_get(fd);
 	if (c)		/* the number may mean something else in the child: then it stays on TCP without need */
-		(void)to_other_image(c, fd);
+		(void)to_other_image(c, fd, nfd <= 2);
 	cs_leave(t);
 	errno = e;
 }
@@ -168,7 +187,7 @@ static void exec_one(struct conn *c, int fd, bool image, struct carry *k, bool v
 		c->exec_foreign = false;	/* a child that may live */
 	else if (!(flags & S_FOREIGN))
 		c->exec_foreign = true;		/* if we come back from exec */
-	unread = to_other_image(c, fd);
+	unread = to_other_image(c, fd, fd <= 2 || renamed || c->spawn_dup);
 	if (!unread || (flags & (S_SHUT_RD | S_BROKEN)))
 		return;
 	if (!image && c->own && !c->own_shared) {
@@ -191,7 +210,7 @@ static void exec_renamed(struct conn *c, void *arg)
 {
 	const struct by_cookie *b = arg;
 
-	if (conn_att(c) && c->s->cookie == b->cookie)
+	if (conn_ours(c) && c->s->cookie == b->cookie)
 		exec_one(c, b->fd, true, b->k, true, true);
 }
 
@@ -214,7 +233,7 @@ void hand_on_exec_begin(bool image, struct carry *k)
 		if (!c)
 			continue;
 		if (inherited((int)fd) || (!image && c->spawn_dup)) {
-			if (!vfork_child || !conn_att(c) || cookie_of((int)fd) == c->s->cookie)
+			if (!vfork_child || !conn_ours(c) || cookie_of((int)fd) == c->s->cookie)
 				exec_one(c, (int)fd, image, k, vfork_child, false);
 		} else if (image && !vfork_child && conn_att(c) && atomic_load(&c->s->rx_user) == proc_page->pid) {
 			rx_close_gate(c);	/* exec closes it (G8); should exec fail it opens again */
@@ -299,7 +318,7 @@ void hand_on_sandbox(void)
 	t = cs_enter();
 	for (fd = 0; fd < n; fd++) {
 		c = conn_get((int)fd);
-		if (c && leave(c, WSD_R_SANDBOX))
+		if (c && leave(c, (int)fd, WSD_R_SANDBOX, true))
 			conn_reset(c, (int)fd, "unread bytes in the ring of a process that enters seccomp");
 	}
 	eset_unwake_all();
