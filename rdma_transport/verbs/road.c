@@ -24,7 +24,7 @@ bool v_post_try(struct v_conn *c)
 {
 	int cancel;
 
-	if (atomic_load_explicit(&c->posting, memory_order_relaxed) || atomic_exchange(&c->posting, true))
+	if (atomic_load(&c->posting) || atomic_exchange(&c->posting, true))
 		return false;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	c->cancel = cancel;

@@ -485,7 +485,7 @@ Test(road, no_wake_up_is_lost, .timeout = 120)
 {
 	struct end e[2];
 	struct sleeper s[2];
-	pthread_t t[2], other;
+	pthread_t t[2], other[2];
 
 	pair_new(e);
 	for (int i = 0; i < 2; i++)
@@ -494,11 +494,14 @@ Test(road, no_wake_up_is_lost, .timeout = 120)
 	s[0].rounds--;	/* that was its first put */
 	for (int i = 0; i < 2; i++)
 		cr_assert_eq(pthread_create(&t[i], NULL, sleeps, &s[i]), 0);
-	cr_assert_eq(pthread_create(&other, NULL, looks, &s[1]), 0);
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_create(&other[i], NULL, looks, &s[i]), 0);
 	for (int i = 0; i < 2; i++)
 		pthread_join(t[i], NULL);
-	atomic_store(&s[1].stop, true);
-	pthread_join(other, NULL);
+	for (int i = 0; i < 2; i++) {
+		atomic_store(&s[i].stop, true);
+		pthread_join(other[i], NULL);
+	}
 	/* where one end goes wrong the other waits in vain */
 	cr_assert(!s[0].why[0] && !s[1].why[0], "end 0: %s; end 1: %s", s[0].why, s[1].why);
 	pair_free(e);
