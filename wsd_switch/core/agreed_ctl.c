@@ -103,11 +103,12 @@ void agreed_ask_due(struct thr *t, struct conn *c)
 	uint32_t due = atomic_load_explicit(&r->ask_due, memory_order_acquire), what;
 
 	for (what = 1; due && what < 8; what++) {
-		if (!(due & (1u << what)))
+		if (!(atomic_fetch_and(&r->ask_due, ~(1u << what)) & (1u << what)))
 			continue;
-		if (!ctl_road_ask(t, c, what, r->ask_a[what], r->ask_b[what]))
-			return;		/* the provider is busy: the next call */
-		atomic_fetch_and(&r->ask_due, ~(1u << what));
+		if (!ctl_road_ask(t, c, what, r->ask_a[what], r->ask_b[what])) {
+			atomic_fetch_or(&r->ask_due, 1u << what);
+			return;		/* the provider is busy: agreed_obey() comes back to it */
+		}
 	}
 }
 

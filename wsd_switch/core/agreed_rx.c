@@ -31,6 +31,7 @@
 #define BEHIND_NAP_MS	20		/* a frame stands behind ring bytes that have not come: they, or the daemon's, will wake us */
 #define END_NAP_MS	1
 #define CHILD_NAP_MS	20
+#define ASK_NAP_MS	10		/* a question that the provider was too busy for is asked again */
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
 
 struct need {
@@ -751,6 +752,8 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 	} else if (atomic_load(&r->rs->rest)) {
 		*ret_mask |= POLLOUT;
 	}
+	if (unlikely(atomic_load_explicit(&r->ask_due, memory_order_relaxed)) && (!*ret_nap || *ret_nap > ASK_NAP_MS))
+		*ret_nap = ASK_NAP_MS;
 	errno = e;
 	return got;
 }

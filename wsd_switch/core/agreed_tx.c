@@ -441,6 +441,8 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 
 	if (unlikely(atomic_load_explicit(&rs->leave, memory_order_relaxed)) && !atomic_load_explicit(&r->leave, memory_order_relaxed))
 		agreed_leave(c, WSD_R_EXEC);
+	if (unlikely(atomic_load_explicit(&r->ask_due, memory_order_relaxed)))
+		agreed_ask_due(t, c);
 	switch (x) {
 	case WSD_X_PLAIN:
 		if (!try_start(c, at_wait) && !(road_mine(r) && road_dead(r)))

@@ -329,7 +329,7 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 		p[0].fd = -1;		/* POLLHUP and POLLERR would not let us sleep */
 	waiter_begin(&me);
 	p[2].fd = waiter_fd(&me);
-	if ((p[2].fd < 0 || p[1].fd < 0 || !road_mine(r)) && (!nap_ms || nap_ms > SLICE_MS))
+	if ((p[2].fd < 0 || p[1].fd < 0 || !road_mine(r) || atomic_load(&r->ask_due)) && (!nap_ms || nap_ms > SLICE_MS))
 		nap_ms = SLICE_MS;
 	if (road_mine(r) && !road_armed(t, &nap_ms))
 		return 0;

@@ -25,7 +25,7 @@ void san_config_default(struct san_config *c)
 	c->listen = true;
 	c->port = WSD_PEER_PORT;
 	c->qp_timeout = 14;
-	c->qp_retry = 7;
+	c->qp_retry = 6;
 	c->quota_locked = 64u << 20;
 	c->locked_per_qp = UINT64_MAX;
 	c->ring_start = 8u << 10;
@@ -200,7 +200,7 @@ int san_config_set(struct san_config *c, const char *name, const char *value)
 		return r;
 	}
 	if (!strcmp(name, "qp-retry")) {
-		r = parse_number(value, 0, 7, &v);
+		r = parse_number(value, 0, 6, &v);	/* rxe takes 7 for ever */
 		if (!r)
 			c->qp_retry = (uint8_t)v;
 		return r;

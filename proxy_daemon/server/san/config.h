@@ -36,7 +36,7 @@ struct san_config {
 	uint8_t key[SAN_KEY_MAX];
 	unsigned key_len;			/* 0: none, or it could not be used */
 	enum san_transport transport;
-	uint8_t qp_timeout, qp_retry;		/* 1..31, 0..7 */
+	uint8_t qp_timeout, qp_retry;		/* 1..31, 0..6 */
 	uint64_t quota_locked;			/* bytes per uid */
 	uint64_t locked_per_qp;			/* UINT64_MAX: by the driver */
 	uint32_t ring_start, ring_max;		/* powers of two, 4 KiB to 16 MiB, start <= max */

@@ -617,6 +617,8 @@ void remote_revoke(struct remote *r, uint32_t reason, bool tell)
 		return;
 	if (!r->end)
 		return;
+	/* ours goes away with our queue pair; what the peer sends would be lost on it, which it else notices late, or when it sends next */
+	(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
 	r->end->reason = reason;
 	if (tell && r->end->conn)
 		conn_send_reason(r->end->conn, WSD_MSG_REVOKED, r->end->cookie, reason);

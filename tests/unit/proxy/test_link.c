@@ -1136,7 +1136,7 @@ Test(san_config, takes_what_makes_sense)
 	static const char *const good[][2] = {
 		{ "subnets", "10.7.0.0/24, fd07::/64" }, { "subnets", "10.7.0.1" }, { "subnets", "" }, { "listen", "yes" }, { "listen", "no" },
 		{ "listen", "10.7.0.1 fd07::1" }, { "port", "1" }, { "port", "65535" }, { "key-file", "/k" }, { "transport", "verbs" },
-		{ "qp-timeout", "31" }, { "qp-retry", "0" }, { "quota-locked", "1G" }, { "locked-per-qp", "24k" }, { "ring-start", "4k" },
+		{ "qp-timeout", "31" }, { "qp-retry", "0" }, { "qp-retry", "6" }, { "quota-locked", "1G" }, { "locked-per-qp", "24k" }, { "ring-start", "4k" },
 		{ "ring-max", "16M" },
 	};
 	static const char *const bad[][2] = {
@@ -1144,7 +1144,7 @@ Test(san_config, takes_what_makes_sense)
 		{ "subnets", "10.7.0.0/24/1" }, { "subnets", "169.254.0.0/16" }, { "subnets", "fe80::/10" }, { "subnets", "224.0.0.0/8" },
 		{ "subnets", "10.7.0.0/-1" }, { "subnets", "1111111111111111111111111111111111111111111111111111111111111111111111111" },
 		{ "listen", "maybe" }, { "listen", "0.0.0.0" }, { "listen", "::" }, { "port", "0" }, { "port", "65536" }, { "port", "x" },
-		{ "key-file", "k" }, { "transport", "tcp" }, { "qp-timeout", "0" }, { "qp-timeout", "32" }, { "qp-retry", "8" },
+		{ "key-file", "k" }, { "transport", "tcp" }, { "qp-timeout", "0" }, { "qp-timeout", "32" }, { "qp-retry", "7" },
 		{ "quota-locked", "-1" }, { "quota-locked", "99999999999G" }, { "ring-start", "5k" }, { "ring-start", "2k" }, { "ring-max", "32M" },
 	};
 	unsigned i;
