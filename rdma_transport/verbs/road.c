@@ -315,7 +315,10 @@ static int road_nudge(void *conn)
 	r = take_held(c, 1);
 	if (r)
 		return r;
-	chain(c, IBV_WR_RDMA_WRITE_WITH_IMM, NULL, 0, 0, c->peer_ctl, c->peer_ctl_key, V_WRITE, false)->imm_data =
+	/* Not of no length: rxe's responder then forgets the region of a fetch before it, and when that is repeated it warns and breaks off.
+	 * Nobody reads what is written */
+	memset(c->word[c->n_wr], 0, 8);
+	chain(c, IBV_WR_RDMA_WRITE_WITH_IMM, c->word[c->n_wr], 8, 0, c->peer_ctl + SCRATCH_OFF, c->peer_ctl_key, V_WRITE, false)->imm_data =
 		htonl((uint32_t)c->posted);
 	c->signals++;
 	return 0;

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# hosts.sh - for scripts of t/two: a daemon on each host, connections between them
+. "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
+
+WSDRUN=$WSD_BUILD/tools/wsdrun
+if [ "$WSD_RXE_HOST" = 1 ]; then ROLE=listen SERVER=$WSD_RXE_ADDRESS; else ROLE=connect SERVER=$WSD_RXE_PEER; fi
+export WSD_PROXY_SOCKET=$T/d/proxyd.sock
+
+# daemon_up [LINE...]: with these lines in [san]; DAEMON is its process
+daemon_up() {
+	(umask 077 && printf '%064d\n' 1 >"$T/key")
+	{
+		printf '[san]\nsubnets = %s/24, %s/64\nkey-file = %s\n' "$WSD_RXE_ADDRESS" "$WSD_RXE_ADDRESS6" "$T/key"
+		[ $# = 0 ] || printf '%s\n' "$@"
+	} >"$T/conf"
+	start "daemon$((++DAEMONS))" "$WSD_BUILD/proxy_daemon/wsd-proxyd" --system --socket "$WSD_PROXY_SOCKET" --config "$T/conf" --log-level debug
+	DAEMON=$STARTED
+	until_true 20 "$WSD_BUILD/tools/wsdctl" status >/dev/null 2>&1 || fail "no daemon"
+}
+DAEMONS=0
+
+# linked: the daemons know each other, so that the first offers are not lost on the way to that
+linked() {
+	meet "up-$DAEMONS-${1:-}"
+	until_true 20 "$WSD_BUILD/tools/wsdctl" peers --try "$WSD_RXE_PEER" >/dev/null 2>&1 || fail "no link between the daemons"
+	meet "linked-$DAEMONS-${1:-}"
+}
+
+# traffic NAME KIND PORT: one end of it here, the other there; it goes on until traffic_ends
+TRAFFIC=()
+traffic() {
+	WSD_LOG=$T/$1.wsd.log WSD_LOG_LEVEL=3 start "$1" "$WSDRUN" --stats -- python3 "$RXE/prog/traffic" "$ROLE" "$2" "$SERVER" "$3" "$T/$1"
+	TRAFFIC+=("$1 $STARTED")
+}
+moves() { grep -q '^moves$' "$T/$1.log"; }
+# by_rdma NAME [N]: this end sends by RDMA, and has allowed the other to; N: for the Nth time
+by_rdma() {
+	local word
+	for word in 'sends by RDMA' granted; do
+		[ "$(grep -c "$word" "$T/$1.wsd.log" 2>/dev/null)" -ge "${2:-1}" ] 2>/dev/null || return 1
+	done
+}
+
+# traffic_ends [SECONDS]: all of it; each end has had what the other sent
+traffic_ends() {
+	local t name pid
+	for t in "${TRAFFIC[@]}"; do touch "$T/${t% *}.end"; done
+	for t in "${TRAFFIC[@]}"; do
+		name=${t% *} pid=${t#* }
+		until_true "${1:-20}" ended "$pid" || fail "$name does not end: $(state_of "$pid")"
+		wait "$pid" || fail "$name: $(cat "$T/$name.log")"
+		grep -q ': right, ' "$T/$name.log" || fail "$name does not say how it went"
+		echo "$(grep ': right, ' "$T/$name.log"); $(grep -o 'went through the SAN.*' "$T/$name.log")"
+	done
+	TRAFFIC=()
+}
+state_of() { cat /proc/"$1"/task/*/{wchan,syscall} 2>/dev/null | tr '\n' ' '; }
+
+# uptime_ms, of CLOCK_MONOTONIC
+uptime_ms() {
+	local up rest
+	read -r up rest </proc/uptime
+	echo "${up/./}0"
+}
