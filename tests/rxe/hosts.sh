@@ -22,9 +22,9 @@ DAEMONS=0
 
 # linked: the daemons know each other, so that the first offers are not lost on the way to that
 linked() {
-	meet "up-$DAEMONS-${1:-}"
+	meet "up-${1:-}"
 	until_true 20 "$WSD_BUILD/tools/wsdctl" peers --try "$WSD_RXE_PEER" >/dev/null 2>&1 || fail "no link between the daemons"
-	meet "linked-$DAEMONS-${1:-}"
+	meet "linked-${1:-}"
 }
 
 # traffic NAME KIND PORT: one end of it here, the other there; it goes on until traffic_ends
