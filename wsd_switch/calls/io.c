@@ -14,6 +14,7 @@
 #include "wsd_switch/core/hand_on.h"
 
 #define PLAIN_MS	2000u		/* a direction's way back to TCP takes the peer's next call */
+#define SCM_MAX		253u		/* descriptors in one message, the kernel's limit */
 #define NO_STREAM_FLAGS (MSG_OOB | MSG_ERRQUEUE)	/* receives that move no byte of the stream */
 
 /* The kernel is to be called with the program's arguments as they are: an agreed direction must be plain TCP for that (A4). false: it
@@ -380,19 +381,19 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 static void look_for_rights(int over, const struct msghdr *m)
 {
 	struct msghdr h;
-	struct cmsghdr *c;
+	struct cmsghdr *c, first;
 
-	if (!fault_copy(&h, m, sizeof(h)) || h.msg_controllen < sizeof(*c) || !h.msg_control || h.msg_controllen > 1 << 20)
+	/* without a connection of ours nothing is handed on, and bad pointers are not caught yet */
+	if (!atomic_load_explicit(&fd_high, memory_order_relaxed) || !fault_copy(&h, m, sizeof(h)) || h.msg_controllen < sizeof(*c) || !h.msg_control || h.msg_controllen > 1 << 20)
 		return;
-	for (c = CMSG_FIRSTHDR(&h); c; c = CMSG_NXTHDR(&h, c)) {
+	for (c = CMSG_FIRSTHDR(&h); c && fault_copy(&first, c, sizeof(first)); c = CMSG_NXTHDR(&h, c)) {
 		size_t n, i;
 		int fd;
 
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+		if (first.cmsg_level != SOL_SOCKET || first.cmsg_type != SCM_RIGHTS || first.cmsg_len < CMSG_LEN(0))
 			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (i = 0; i < n; i++) {
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+		n = (first.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < n && i < SCM_MAX && fault_copy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd)); i++) {
 			hand_on_fd(fd, over);
 		}
 	}
@@ -404,7 +405,7 @@ WSD_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	ssize_t r;
 
 	if (!call_begin(&k, fd)) {
-		if (m && call_usable() && m->msg_controllen)
+		if (m && call_usable())
 			look_for_rights(fd, m);
 		return real.sendmsg(fd, m, flags);
 	}
@@ -486,8 +487,7 @@ WSD_EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 	if (!call_begin(&k, fd)) {
 		if (m && call_usable())
 			for (i = 0; i < n && i < IOV_MAX; i++)
-				if (m[i].msg_hdr.msg_controllen)
-					look_for_rights(fd, &m[i].msg_hdr);
+				look_for_rights(fd, &m[i].msg_hdr);
 		return real.sendmmsg(fd, m, n, flags);
 	}
 	if (n > IOV_MAX)

@@ -146,6 +146,10 @@ static void add_ring_bytes(struct conn *c, void *val, socklen_t len)
 	struct tcp_info ti;
 	uint64_t put = atomic_load(&c->s->put), taken = atomic_load(&c->s->taken);
 
+	if (road_of(c)) {
+		put -= atomic_load(&c->s->over_tx);
+		taken = agreed_ring_in(c) - atomic_load(&c->s->over_rx);
+	}
 	memset(&ti, 0, sizeof(ti));
 	memcpy(&ti, val, len < sizeof(ti) ? len : sizeof(ti));
 	ti.tcpi_bytes_acked += put;
@@ -201,7 +205,7 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 	if (r == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT && *len >= sizeof(uint32_t) &&
 	    (atomic_load(&k.c->s->flags) & S_LOWAT_CUT))
 		memcpy(val, (uint32_t *)&k.c->s->lowat, sizeof(uint32_t));
-	if (r == 0 && level == IPPROTO_TCP && name == TCP_INFO && conn_att(k.c))
+	if (r == 0 && level == IPPROTO_TCP && name == TCP_INFO && (conn_att(k.c) || road_of(k.c)))
 		add_ring_bytes(k.c, val, *len);
 	call_end(&k);
 	return r;

@@ -47,6 +47,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t ask_a[8], ask_b[8];	/* their arguments */
 	uint64_t asked_when, end_when;	/* ticks, of DECIDE and END */
 	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
+	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */
 	/* growth; grow_failed: not tried again */
 	bool wanted, told_ring1, grow_failed;
 	uint32_t asked_tx1, asked_rx1;	/* sizes that the daemon was asked for */
@@ -138,6 +139,9 @@ void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditio
 void agreed_rx_dead(struct thr *t, struct conn *c, int fd);
 void agreed_swallow(struct thr *t, struct conn *c, int fd);	/* before the last close */
 bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* ring bytes that came in all sessions, taken or not */
+uint64_t agreed_ring_in(struct conn *c);
 
 /* What a wait needs to know. Returns the events that are there (POLLIN, POLLOUT, ... as in wanted); *ret_mask: what the kernel may be asked
  * for on fd meanwhile; *ret_nap: the answer may change without anybody waking us: sleep at most so many ms (0: no such thing). */

@@ -24,6 +24,8 @@ bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p)
 	}
 	r->owner = proc_page->pid;
 	r->next = road_of(c);
+	if (r->next)
+		r->taken_before = r->next->taken_before + atomic_load(&r->next->rs->taken);
 	atomic_store(&road_any, 1);
 	atomic_store(&c->s->att_pid, proc_page->pid);
 	atomic_fetch_or(&c->s->flags, S_ATTACHED);
@@ -222,6 +224,6 @@ void agreed_retire(struct thr *t, struct conn *c, int fd)
 	} else if (sole) {
 		agreed_end(t, c, fd);		/* others may go on with it: no end (F6) */
 	}
-	atomic_store(&c->s->taken, taken);	/* for the statistics */
+	atomic_store(&c->s->taken, r->taken_before + taken);	/* for the statistics */
 	agreed_ask_due(t, c);
 }

@@ -221,6 +221,7 @@ static ssize_t header_part(struct conn *c, int fd, struct need *n)
 		}
 		if (k < 0)
 			return k;
+		cnt_add64(&c->s->over_rx, (uint64_t)k);
 		have += (uint64_t)k;
 	}
 	e = turn(c, fd, rs->part, &f, n);
@@ -267,6 +268,7 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 		atomic_store(&rs->in_C, ~0ull);
 		return k < 0 ? k : broken(c, fd, "a header was there and is not any more");
 	}
+	cnt_add64(&c->s->over_rx, WSD_FRAME_SIZE);
 	road_header_taken(r);
 	return k - WSD_FRAME_SIZE;
 }
@@ -341,12 +343,16 @@ static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, st
 		return x == 0 ? -ENODATA : x;
 	case STEP_BACKLOG:
 		x = take_vec(c, fd, v, k, flags);
+		if (x > 0 && !(flags & MSG_PEEK))
+			cnt_add64(&c->s->over_rx, (uint64_t)x);		/* they are counted as taken from the ring */
 		if (x > 0 && !(flags & MSG_PEEK))	/* so that the cursor is the program's */
 			(void)road_next(r, atomic_load(&c->s->C), &k);
 		return x > 0 ? x : backlog_without(c, fd, v, flags, x, n);
 	case STEP_DROP:
 		none.iov_len = k < (1u << 20) ? k : 1u << 20;
 		x = take(c, fd, &none, 1, MSG_TRUNC);
+		if (x > 0)
+			cnt_add64(&c->s->over_rx, (uint64_t)x);
 		return x > 0 ? 0 : backlog_without(c, fd, v, flags, x, n);
 	case STEP_BROKEN:
 		break;
@@ -681,6 +687,15 @@ int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
 	}
 	agreed_unlock(&c->s->rx_lock);
 	return (int64_t)sum;
+}
+
+uint64_t agreed_ring_in(struct conn *c)
+{
+	struct road *r = road_of(c);
+	uint64_t head = atomic_load(&r->rs->head), taken = atomic_load(&r->rs->taken);
+
+	/* what TCP repeats is not what the ring brings */
+	return r->taken_before + (atomic_load(&r->rs->ystate) == WSD_Y_FRAMED && head > taken ? head : taken);
 }
 
 /* readable now? What stands in the way of the next byte is taken (headers of frames without bytes, dropped bytes) */

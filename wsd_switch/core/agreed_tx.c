@@ -119,6 +119,8 @@ static ssize_t push(struct conn *c, int fd, const struct vec *v)
 	if (k < 0)
 		return k;
 	r->last_tcp = tsc_now();
+	cnt_add64(&c->s->over_tx, atomic_load(&r->rs->frame_kind) == WSD_FRAME_RETURN ? (uint64_t)k :
+				  (uint64_t)k < header ? (uint64_t)k : header);
 	return k > header && atomic_load(&r->rs->frame_kind) == WSD_FRAME_DATA ? k - header : 0;
 }
 

@@ -286,6 +286,7 @@ struct side {
 	_Atomic uint32_t att_pid;	/* process that attached it, before any fork */
 	_Atomic uint32_t lent;		/* process outside the maker's family that joined it; USER_MANY */
 	_Atomic uint32_t cork;		/* enum cork: TCP_CORK here and in the kernel (options.c) */
+	_Atomic uint64_t over_rx, over_tx;	/* bytes in C, H that are no bytes of the stream: frame headers, repeated ring bytes (agreed.h) */
 };
 
 struct side *side_new(void);
