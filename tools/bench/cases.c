@@ -24,8 +24,10 @@ const struct metric_info metric_info[_M_N] = {
 	[M_LATE] = { "late", "%", true },
 	[M_RSS_SERVER] = { "rss.server", "KiB", true },
 	[M_RSS_CLIENT] = { "rss.client", "KiB", true },
+	[M_CALLS_SERVER] = { "calls.server", "", true },
+	[M_CALLS_CLIENT] = { "calls.client", "", true },
 };
-const char *const road_name[_ROAD_N] = { "tcp", "unix", "wsd" };
+const char *const road_name[_ROAD_N] = { "tcp", "unix", "wsd", "verbs", "rsockets", "smc", "raw" };
 const char *const pin_name[_PIN_N] = { "two", "one", "none" };
 
 void result_clear(struct result *r)
@@ -302,10 +304,60 @@ static void make_quota(struct builder *b)
 	crowd(b, "quota/half", 0, true);
 }
 
+static struct bcase *rdma(struct builder *b, enum kind kind, enum raw raw, const char *name)
+{
+	/* two guests that are emulated have one CPU each */
+	struct bcase *c = more(b, kind, b->o->agent_port ? PIN_NONE : PIN_TWO, "rdma/%s", name);
+
+	c->rdma = true;
+	c->spec.raw = raw;
+	return c;
+}
+
+static void against(struct bcase *c, enum road r, double bar)
+{
+	c->against[c->n_against].road = r;
+	c->against[c->n_against++].bar = bar;
+}
+
+/* not among the cases that run when none is named: they need a device */
+static void make_rdma(struct builder *b)
+{
+	struct bcase *c;
+
+	c = rdma(b, KIND_PINGPONG, RAW_WRITE_LAT, "pingpong-poll");
+	c->spec.poll = 1;
+	want(c, M_P50, 0);
+	against(c, ROAD_RAW, .8);	/* at most 1.25 x its time */
+	against(c, ROAD_RSOCKETS, 1);
+	c = rdma(b, KIND_PINGPONG, RAW_SEND_LAT, "pingpong-poll-send");
+	c->spec.poll = 1;
+	want(c, M_P50, 0);
+	against(c, ROAD_RAW, .8);
+	c = rdma(b, KIND_PINGPONG, RAW_SEND_LAT_EVENTS, "pingpong-block");
+	want(c, M_P50, 0);
+	against(c, ROAD_RSOCKETS, 1);
+	for (unsigned k = 0; k < 2; k++) {
+		c = rdma(b, KIND_STREAM, RAW_WRITE_BW, k ? "stream-64K" : "stream-64K-ring");
+		c->spec.size = 65536;
+		c->spec.take = 131072;
+		c->spec.ring_only = !k;
+		c->spec.verify = b->o->verify;
+		want(c, M_BYTES, 0);
+		against(c, ROAD_RAW, .9);
+		against(c, k ? ROAD_TCP : ROAD_RSOCKETS, k ? .9 : 1);
+	}
+	c = rdma(b, KIND_STREAM, RAW_SEND_BW, "rate-64");
+	c->spec.take = 65536;
+	c->spec.verify = b->o->verify;
+	want(c, M_RATE, 0);
+	against(c, ROAD_RSOCKETS, 3);
+}
+
 static bool wanted(const char *name, const struct options *o)
 {
 	if (!o->n_names)
-		return true;
+		return strncmp(name, "rdma/", 5) != 0;
 	for (unsigned i = 0; i < o->n_names; i++) {
 		size_t len = strlen(o->names[i]);
 
@@ -335,6 +387,7 @@ int cases_make(struct bcase **ret, unsigned *ret_n, const struct options *o)
 	make_unaware(&b);
 	make_busy(&b);
 	make_quota(&b);
+	make_rdma(&b);
 	for (unsigned i = 0; i < b.n; i++) {
 		if (!wanted(b.c[i].name, o))
 			continue;

@@ -93,6 +93,16 @@ static struct json_object *case_json(const struct bcase *c)
 	}
 	add_number(o, "san_share_median", median(share, n));
 	add_number(o, "san_share_least", worst(share, n));
+	if (c->rdma) {
+		for (unsigned i = n = 0; i < ROUNDS_MAX; i++)
+			if (c->res[ROAD_VERBS][i].done && !isnan(c->res[ROAD_VERBS][i].share))
+				share[n++] = c->res[ROAD_VERBS][i].share;
+		add_number(o, "verbs_san_share_median", median(share, n));
+		add_number(o, "verbs_san_share_least", worst(share, n));
+		for (enum road r = 0; r < _ROAD_N; r++)
+			if (c->no_road[r][0])
+				json_object_object_add(o, road_name[r], json_object_new_string(c->no_road[r]));
+	}
 	add_number(o, "accelerated_median", median(accel, n));
 	if (c->floor != FLOOR_NONE) {
 		add_number(o, c->floor == FLOOR_LINE ? "cache_line_round_trip_us" : "two_copy_ring_gbs", median(fl, n));

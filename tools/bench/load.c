@@ -142,7 +142,7 @@ static void own_group(char ret[160], const char *v1)
 		ret[0] = 0;
 }
 
-int quota_open(char why[128])
+int quota_open(char why[WHY_MAX])
 {
 	char root[256], own[160];
 	int r;
@@ -177,11 +177,11 @@ int quota_open(char why[128])
 		}
 	} else {
 		r = -ENOENT;
-		snprintf(why, 128, "no cgroup hierarchy with the cpu controller is mounted");
+		snprintf(why, WHY_MAX, "no cgroup hierarchy with the cpu controller is mounted");
 		group[0] = 0;
 		return r;
 	}
-	snprintf(why, 128, "cannot make a cgroup with a CPU quota: %s", strerror(-r));
+	snprintf(why, WHY_MAX, "cannot make a cgroup with a CPU quota: %s", strerror(-r));
 	group[0] = 0;
 	return r;
 made:

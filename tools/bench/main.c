@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* wsd-bench: options, and the order of the runs */
 #include <argp.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
@@ -18,7 +19,8 @@
 
 const char *argp_program_version = "wsd-bench 0.1.0";
 
-enum { OPT_PIN = 256, OPT_WSDRUN, OPT_PRELOAD, OPT_ROADS, OPT_PNG, OPT_JSON, OPT_QUICK, OPT_VERIFY, OPT_CHECK, OPT_LIST, OPT_WARM };
+enum { OPT_PIN = 256, OPT_WSDRUN, OPT_PRELOAD, OPT_ROADS, OPT_PNG, OPT_JSON, OPT_QUICK, OPT_VERIFY, OPT_CHECK, OPT_LIST, OPT_WARM, OPT_ADDRESS, OPT_PEER, OPT_AGENT,
+	OPT_DEVICE, OPT_MARKDOWN, OPT_NO_MACHINE };
 
 static const struct argp_option options[] = {
 	{ "rounds", 'r', "N", 0, "rounds of each case (10)", 0 },
@@ -26,9 +28,15 @@ static const struct argp_option options[] = {
 	{ "warm", OPT_WARM, "SECONDS", 0, "before that (0.15)", 0 },
 	{ "pin", OPT_PIN, "two|one|none", 0, "where both ends run, instead of what each case says", 0 },
 	{ "quick", OPT_QUICK, NULL, 0, "3 rounds of 0.2 s, and fewer cases", 0 },
-	{ "roads", OPT_ROADS, "LIST", 0, "of tcp, unix, wsd (all)", 0 },
+	{ "roads", OPT_ROADS, "LIST", 0, "of tcp, unix, wsd (all); of the test rdma also verbs, rsockets, smc, raw", 0 },
 	{ "wsdrun", OPT_WSDRUN, "PATH", 0, "the wsdrun to use (the one beside this program)", 0 },
 	{ "preload", OPT_PRELOAD, "LIB", 0, "LD_PRELOAD this library instead of running wsdrun", 0 },
+	{ "address", OPT_ADDRESS, "IPV4", 0, "of this host's RDMA device, for the test rdma within one host", 0 },
+	{ "peer", OPT_PEER, "IPV4", 0, "the test rdma with the server's end there, where wsd-bench --agent runs", 0 },
+	{ "agent", OPT_AGENT, "IPV4", 0, "run servers' ends for a wsd-bench --peer; IPV4 is this host's", 0 },
+	{ "device", OPT_DEVICE, "NAME", 0, "RDMA device for perftest (rxe0)", 0 },
+	{ "no-machine", OPT_NO_MACHINE, NULL, 0, "do not measure the machine's own limits: they take long in an emulated one", 0 },
+	{ "markdown", OPT_MARKDOWN, NULL, 0, "end with the test rdma's table as markdown", 0 },
 	{ "verify", OPT_VERIFY, NULL, 0, "look at every byte of streams (slower)", 0 },
 	{ "check", OPT_CHECK, NULL, 0, "exit with 2 if a bar is missed", 0 },
 	{ "json", OPT_JSON, "FILE", OPTION_ARG_OPTIONAL, "all results as JSON: to FILE beside the table, else instead of it", 0 },
@@ -52,6 +60,7 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 {
 	struct options *o = st->input;
 	char *end, *save, *t;
+	struct in_addr a;
 
 	switch (key) {
 	case 'r': {
@@ -92,6 +101,25 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	case OPT_PRELOAD:
 		o->preload = arg;
 		break;
+	case OPT_ADDRESS:
+	case OPT_PEER:
+	case OPT_AGENT:
+		if (o->addr || inet_pton(AF_INET, arg, &a) != 1 || !a.s_addr)
+			argp_error(st, "one IPv4 address is said, by --address, --peer or --agent");
+		o->addr = ntohl(a.s_addr);
+		if (key != OPT_ADDRESS)
+			o->agent_port = AGENT_PORT;
+		o->agent = key == OPT_AGENT;
+		break;
+	case OPT_DEVICE:
+		o->device = arg;
+		break;
+	case OPT_MARKDOWN:
+		o->markdown = true;
+		break;
+	case OPT_NO_MACHINE:
+		o->no_machine = true;
+		break;
 	case OPT_VERIFY:
 		o->verify = true;
 		break;
@@ -127,7 +155,7 @@ static const struct argp argp = {
 	options, parse, "[TEST[/CASE]...]",
 	"Compare kernel TCP, AF_UNIX and TCP under wsdrun on this machine, in turn, and print how many times better "
 	"wsdrun is.\v"
-	"Tests: machine (only its limits) pingpong stream rate connrate epoll openloop idle unaware busy quota; shell patterns work (epoll/et-*).\n"
+	"Tests: machine (only its limits) pingpong stream rate connrate epoll openloop idle unaware busy quota; rdma (only when named); shell patterns work (epoll/et-*).\n"
 	"Exit: 0; 1 if a run failed; 2 if --check is given and a bar was missed; 64 for bad options.",
 	NULL, NULL, NULL,
 };
@@ -220,7 +248,7 @@ static double capacity(const struct options *o, const struct bcase *c)
 	static unsigned n_known;
 	struct bcase echo = *c;
 	double v[CAPACITY_RUNS];
-	char why[128];
+	char why[WHY_MAX];
 
 	for (unsigned i = 0; i < n_known; i++)
 		if (known[i].conns == c->spec.conns && known[i].pin == c->pin)
@@ -246,6 +274,7 @@ static double capacity(const struct options *o, const struct bcase *c)
 /* 0, RUN_E_FAILED if some run failed, RUN_E_STOP */
 static int run_case(const struct options *o, struct bcase *c)
 {
+	static char no_smc[WHY_MAX];
 	int ret = 0;
 
 	if (c->pin == PIN_TWO && o->cpu[0] == o->cpu[1]) {
@@ -267,6 +296,10 @@ static int run_case(const struct options *o, struct bcase *c)
 		if (c->spec.rate < 1)
 			c->spec.rate = 1;
 	}
+	if (c->rdma && !o->addr) {
+		snprintf(c->skipped, sizeof(c->skipped), "needs --address or --peer");
+		return 0;
+	}
 	for (unsigned k = 0; k < o->rounds; k++) {
 		double fl = NAN;
 
@@ -276,11 +309,15 @@ static int run_case(const struct options *o, struct bcase *c)
 			fl = machine_ring_gbs(o);
 		for (unsigned i = 0; i < _ROAD_N; i++) {
 			enum road r = (k + i) % _ROAD_N;	/* none is always first */
-			char why[128];
+			char why[WHY_MAX];
 			int x;
 
-			if (!(o->roads & 1u << r) || (r == ROAD_UNIX && c->no_unix))
+			if (!(o->roads & 1u << r) || !((c->rdma ? ROADS_RDMA : ROADS_PLAIN) & 1u << r) || (r == ROAD_UNIX && c->no_unix))
 				continue;
+			if (c->no_road[r][0] || (r == ROAD_SMC && no_smc[0])) {
+				snprintf(c->no_road[r], WHY_MAX, "%s", c->no_road[r][0] ? c->no_road[r] : no_smc);
+				continue;
+			}
 			progress(o, c, road_name[r], k);
 			x = run_once(&c->res[r][k], why, o, c, r);
 			if (x == RUN_E_STOP)
@@ -288,9 +325,14 @@ static int run_case(const struct options *o, struct bcase *c)
 			c->res[r][k].floor = fl;
 			if (!x)
 				continue;
+			if (r == ROAD_SMC) {	/* a kernel that does not bring it up is no failure of ours; it is not asked again */
+				snprintf(no_smc, sizeof(no_smc), "%s", why);
+				snprintf(c->no_road[r], WHY_MAX, "%s", why);
+				continue;
+			}
 			ret = x;
 			if (!c->failed[0])
-				snprintf(c->failed, sizeof(c->failed), "%s, round %u: %.80s", road_name[r], k + 1, why);
+				snprintf(c->failed, sizeof(c->failed), "%s, round %u: %.200s", road_name[r], k + 1, why);
 		}
 	}
 	return ret;
@@ -299,7 +341,7 @@ static int run_case(const struct options *o, struct bcase *c)
 int main(int argc, char **argv)
 {
 	struct options o = { .rounds = 0, .pin = -1, .roads = (1u << _ROAD_N) - 1 };
-	struct machine m;
+	struct machine m = { NAN, NAN, NAN, NAN, NAN, NAN, NAN };
 	struct bcase *c;
 	unsigned n, done = 0;
 	int r, status = 0;
@@ -319,6 +361,12 @@ int main(int argc, char **argv)
 		o.ms = o.quick ? 200 : 500;
 	if (!o.warm)
 		o.warm = o.quick ? 100 : 150;
+	if (o.agent) {
+		find_wsdrun(&o);
+		status = run_setup() ? 1 : agent_main(&o);
+		run_cleanup();
+		return status;
+	}
 	if (!isatty(STDERR_FILENO))
 		o.quiet = true;
 	find_cpus(&o);
@@ -336,9 +384,9 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	find_wsdrun(&o);
-	if (n && !o.wsdrun && !o.preload && o.roads & 1u << ROAD_WSD) {
+	if (n && !o.wsdrun && !o.preload && o.roads & (1u << ROAD_WSD | 1u << ROAD_VERBS)) {
 		fprintf(stderr, "wsd-bench: no wsdrun beside this program and neither --wsdrun nor --preload: only tcp and unix are run\n");
-		o.roads &= ~(1u << ROAD_WSD);
+		o.roads &= ~(1u << ROAD_WSD | 1u << ROAD_VERBS);
 	}
 	if (run_setup()) {
 		free(c);
@@ -354,11 +402,13 @@ int main(int argc, char **argv)
 	}
 	report_to(report);
 	cpu_use_now(&use[0]);
-	progress(&o, NULL, "the machine", 0);
-	machine_measure(&m, &o);
-	progress(&o, NULL, "", 0);
-	report_machine(&m);
-	if (n)
+	if (!o.no_machine) {
+		progress(&o, NULL, "the machine", 0);
+		machine_measure(&m, &o);
+		progress(&o, NULL, "", 0);
+		report_machine(&m);
+	}
+	if (n && !c[0].rdma)
 		report_head();
 	for (; done < n && !run_stopped(); done++) {
 		r = run_case(&o, &c[done]);
@@ -375,6 +425,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "wsd-bench: stopped after %u of %u cases\n", done, n);
 	cpu_use_now(&use[1]);
 	m.others = cpu_use_others(&use[0], &use[1]);
+	if (o.markdown)
+		rdma_markdown(report, c, done);
 	report_others(&m);
 	if (report_below())
 		fprintf(report, "%u bars missed\n", report_below());

@@ -62,10 +62,15 @@ unsigned case_values(double *ret, const struct bcase *c, enum metric m, enum roa
 
 unsigned case_ratios(double *ret, const struct bcase *c, enum metric m, enum road a)
 {
+	return case_against(ret, c, m, a, ROAD_TCP);
+}
+
+unsigned case_against(double *ret, const struct bcase *c, enum metric m, enum road a, enum road to)
+{
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < ROUNDS_MAX; i++) {
-		const struct result *x = &c->res[a][i], *t = &c->res[ROAD_TCP][i];
+		const struct result *x = &c->res[a][i], *t = &c->res[to][i];
 		double p, q;
 
 		if (!x->done || !t->done || isnan(x->m[m]) || isnan(t->m[m]))
@@ -84,8 +89,13 @@ unsigned case_ratios(double *ret, const struct bcase *c, enum metric m, enum roa
  */
 double case_worst(const struct bcase *c, enum metric m, enum road a)
 {
+	return case_worst_to(c, m, a, ROAD_TCP);
+}
+
+double case_worst_to(const struct bcase *c, enum metric m, enum road a, enum road to)
+{
 	double v[ROUNDS_MAX], tcp, x;
-	unsigned n = case_values(v, c, m, ROAD_TCP);
+	unsigned n = case_values(v, c, m, to);
 
 	tcp = median(v, n);
 	n = case_values(v, c, m, a);
@@ -100,7 +110,7 @@ double case_worst(const struct bcase *c, enum metric m, enum road a)
 	return x > 0 ? tcp / x : 1;
 }
 
-static const char *number(char buf[24], double v, enum metric m)
+const char *number(char buf[24], double v, enum metric m)
 {
 	if (isnan(v))
 		return "-";
@@ -122,7 +132,7 @@ static bool misses(double ratio, double bar)
 	return ratio < (bar == 1 ? 1 - NOISE : bar);
 }
 
-static const char *factor(char buf[24], double v)
+const char *factor(char buf[24], double v)
 {
 	if (isnan(v))
 		return "-";
@@ -219,6 +229,10 @@ void report_case(const struct bcase *c)
 	if (c->skipped[0]) {
 		fprintf(out, "%-32s skipped: %s\n", c->name, c->skipped);
 		fflush(out);
+		return;
+	}
+	if (c->rdma) {
+		report_rdma(out, c, &below);
 		return;
 	}
 	for (unsigned i = 0; i < ROUNDS_MAX; i++)

@@ -60,6 +60,43 @@ static socklen_t unix_name(struct sockaddr_un *ret, long number)
 	       snprintf(ret->sun_path + 1, sizeof(ret->sun_path) - 1, "wsd-bench-%ld", number);
 }
 
+/* the address that the spec says; the client's and the server's */
+static struct sockaddr_in net_address(const struct spec *s, long port)
+{
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(s->addr ? (uint32_t)s->addr : INADDR_LOOPBACK),
+	};
+}
+
+static int net_socket(const struct spec *s)
+{
+	int family = s->road == ROAD_UNIX ? AF_UNIX : s->road == ROAD_SMC ? AF_SMC : AF_INET, fd;
+
+	/* librspreload knows no flags of the type */
+	fd = socket(family, SOCK_STREAM | (s->road == ROAD_RSOCKETS ? 0 : SOCK_CLOEXEC), 0);
+	if (fd < 0)
+		die("socket: %m");
+	return fd;
+}
+
+/*
+ * Roads that silently become TCP when they cannot do it: such a figure would be another road's.
+ * A descriptor of rsockets is a place held in the table by /dev/null, a socket when it gave up.
+ */
+static void net_check(const struct spec *s, int fd)
+{
+	char link[32], to[64] = "";
+
+	if (s->road == ROAD_RSOCKETS) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		if (readlink(link, to, sizeof(to) - 1) < 0 || !strncmp(to, "socket:", 7))
+			die("rsockets fell back to TCP");
+	}
+	if (s->road == ROAD_SMC)
+		smc_check(s->port);
+}
+
 static void no_delay(int fd)
 {
 	int one = 1;
@@ -69,16 +106,14 @@ static void no_delay(int fd)
 
 int net_listen(const struct spec *s)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = net_address(s, 0);
 	struct sockaddr_un un;
 	socklen_t len = sizeof(in);
 	long port = getpid();
 	int l;
 
-	l = socket(s->local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (l < 0)
-		die("socket: %m");
-	if (s->local) {
+	l = net_socket(s);
+	if (s->road == ROAD_UNIX) {
 		len = unix_name(&un, port);
 		if (bind(l, (struct sockaddr *)&un, len))
 			die("bind: %m");
@@ -87,10 +122,20 @@ int net_listen(const struct spec *s)
 			die("bind: %m");
 		port = ntohs(in.sin_port);
 	}
-	if (listen(l, CONNS_MAX))
+	if (listen(l, s->road == ROAD_RSOCKETS ? 16 : CONNS_MAX))	/* it makes queues as long */
 		die("listen: %m");
 	say("ready %ld %d", port, (int)getpid());
 	return l;
+}
+
+int net_accept_one(const struct spec *s, int l)
+{
+	int fd = s->road == ROAD_RSOCKETS ? accept(l, NULL, NULL) : accept4(l, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		die("accept: %m");
+	no_delay(fd);
+	return fd;
 }
 
 int net_accept(int l, bool nonblock)
@@ -105,32 +150,46 @@ int net_accept(int l, bool nonblock)
 
 int net_connect(const struct spec *s)
 {
-	struct sockaddr_in in = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)s->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
+	struct sockaddr_in in = net_address(s, s->port);
 	struct sockaddr_un un;
 	int fd, r;
 
-	fd = socket(s->local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		die("socket: %m");
-	if (s->local)
+	fd = net_socket(s);
+	if (s->road == ROAD_UNIX)
 		r = connect(fd, (struct sockaddr *)&un, unix_name(&un, s->port));
 	else
 		r = connect(fd, (struct sockaddr *)&in, sizeof(in));
 	if (r)
 		die("connect: %m");
 	no_delay(fd);
+	net_check(s, fd);
 	return fd;
+}
+
+static int call_flags;
+
+void net_poll(bool on)
+{
+	call_flags = on ? MSG_DONTWAIT : 0;
+}
+
+ssize_t read_some(int fd, void *buf, size_t n)
+{
+	ssize_t r;
+
+	do
+		r = recv(fd, buf, n, call_flags);
+	while (r < 0 && (errno == EINTR || (call_flags && errno == EAGAIN)));
+	return r;
 }
 
 void read_full(int fd, void *buf, size_t n)
 {
 	for (size_t got = 0; got < n;) {
-		ssize_t r = recv(fd, (char *)buf + got, n - got, 0);
+		ssize_t r = recv(fd, (char *)buf + got, n - got, call_flags);
 
 		if (r <= 0) {
-			if (r < 0 && errno == EINTR)
+			if (r < 0 && (errno == EINTR || (call_flags && errno == EAGAIN)))
 				continue;
 			die("receive of %zu bytes after %zu: %s", n, got, r ? strerror(errno) : "end of file");
 		}
@@ -210,6 +269,7 @@ static const struct role *const roles[_KIND_N] = {
 	[KIND_ECHO] = &role_echo,
 	[KIND_OPEN] = &role_open,
 	[KIND_IDLE] = &role_idle,
+	[KIND_RAW] = &role_raw,
 };
 
 int role_main(bool server, char **words, int n)

@@ -25,6 +25,9 @@ void say_metric(enum metric m, double v);
 
 int net_listen(const struct spec *s);		/* says "ready" */
 int net_accept(int l, bool nonblock);
+int net_accept_one(const struct spec *s, int l);	/* a blocking one, on any road */
+void net_poll(bool on);			/* read_full and read_some: no call blocks, over and over */
+ssize_t read_some(int fd, void *buf, size_t n);	/* like recv() */
 int net_connect(const struct spec *s);
 void read_full(int fd, void *buf, size_t n);	/* dies at EOF */
 void write_full(int fd, const void *buf, size_t n);
@@ -37,13 +40,20 @@ double span_seconds(const struct span *s);
 double span_us(const struct span *s, double ticks);
 int64_t now_ns(void);
 double process_cpu(pid_t pid);			/* seconds used so far by any process; 0: this one */
+/* calls.c: system calls of this process since calls_begin(), per message; says nothing where they cannot be counted */
+void calls_begin(void);
+void calls_say(enum metric m, double messages);
+
 void say_latency(const struct span *s, const struct hist *h);
 
 struct role {
 	void (*server)(const struct spec *s);
 	void (*client)(const struct spec *s);
 };
-extern const struct role role_pingpong, role_stream, role_conn, role_echo, role_open, role_idle;
+extern const struct role role_pingpong, role_stream, role_conn, role_echo, role_open, role_idle, role_raw;
+
+/* smc.c: dies when the kernel carries connections of AF_SMC to this port by TCP, and says why it does */
+void smc_check(long port);
 
 /* the event loop that answers each message with itself; ends when all connections have ended */
 void echo_server(const struct spec *s);

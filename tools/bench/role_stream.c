@@ -36,7 +36,7 @@ static unsigned char *pattern_new(size_t longest)
 
 static void server(const struct spec *s)
 {
-	int l = net_listen(s), fd = net_accept(l, false);
+	int l = net_listen(s), fd = net_accept_one(s, l);
 	unsigned char *pattern = pattern_new(s->take), *buf = malloc(s->take);
 	uint64_t total = 0, first = 0, calls = 0, every = s->take <= 4096 ? 64 : 1, start = 0;
 	uint64_t warm = (uint64_t)tsc_us((double)s->warm * 1000);
@@ -60,12 +60,14 @@ static void server(const struct spec *s)
 			start = tsc_now();
 		} else if (!first && tsc_now() - start >= warm) {
 			first = total;
+			calls_begin();
 			span_begin(&span);
 		}
 	}
 	if (!first)
 		die("only %llu bytes came: too few to measure", (unsigned long long)total);
 	span_end(&span);
+	calls_say(M_CALLS_SERVER, (double)(total - first) / (double)s->size);
 	/* the sender waits for this: it says that all has been read, and how much that was */
 	write_full(fd, &total, sizeof(total));
 	close(fd);
@@ -81,14 +83,23 @@ static void client(const struct spec *s)
 	unsigned char *pattern = pattern_new(s->size);
 	int fd = net_connect(s);
 	uint64_t total = 0, calls = 0, every = s->size <= 4096 ? 64 : 1, answer;
-	uint64_t limit = tsc_now() + (uint64_t)tsc_us((double)(s->ms + s->warm) * 1000);
+	uint64_t limit = tsc_now() + (uint64_t)tsc_us((double)(s->ms + s->warm) * 1000), counted = 0;
+	uint64_t warm_end = tsc_now() + (uint64_t)tsc_us((double)s->warm * 1000);
 
 	for (;;) {
 		write_full(fd, s->verify ? pattern + total % PERIOD : pattern, s->size);
 		total += s->size;
-		if (++calls % every == 0 && tsc_now() >= limit)
+		if (++calls % every)
+			continue;
+		if (tsc_now() >= limit)
 			break;
+		if (!counted && tsc_now() >= warm_end) {
+			calls_begin();
+			counted = calls;
+		}
 	}
+	if (counted)
+		calls_say(M_CALLS_CLIENT, (double)(calls - counted));
 	if (shutdown(fd, SHUT_WR))
 		die("shutdown: %m");
 	read_full(fd, &answer, sizeof(answer));

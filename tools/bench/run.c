@@ -21,6 +21,7 @@
 
 #define READY_MS	10000	/* wsdrun may have to start a daemon first */
 #define GRACE_MS	20000	/* past what a run should take */
+#define SESSION_MS	1500	/* until a session over RDMA is made, in an emulated machine */
 #define EXIT_MS		5000	/* from a role's last word to its end */
 
 static char dir[64];
@@ -88,8 +89,24 @@ struct child {
 	size_t n;
 	bool ready, ended;
 	long port, role_pid;
-	char why[96];
+	bool remote;		/* of the agent: it ends with its share */
+	struct share share;
+	char why[200];
 };
+
+/* the library that makes sockets rsockets, where Debian has it */
+static const char *rsockets_library(void)
+{
+	static const char *const at[] = {
+		"/usr/lib/x86_64-linux-gnu/rsocket/librspreload.so", "/usr/lib64/rsocket/librspreload.so", "/usr/lib/rsocket/librspreload.so",
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(at); i++)
+		if (!access(at[i], R_OK))
+			return at[i];
+	fprintf(stderr, "wsd-bench: no librspreload.so (Debian: librdmacm1)\n");
+	_exit(126);
+}
 
 static void child_main(const struct options *o, const struct bcase *c, bool server, const struct spec *s,
 		       bool wsd, int out)
@@ -122,11 +139,24 @@ static void child_main(const struct options *o, const struct bcase *c, bool serv
 	if (wsd) {
 		snprintf(stats, sizeof(stats), "%s/stats", dir);
 		setenv(WSD_STATS_ENV, stats, 1);
-		if (o->preload)
+		if (s->poll)	/* it polls by itself, and better: a spin sees a message without a call */
+			setenv("WSD_RDMA_SPIN_US", "100000", 1);
+		if (s->ring_only)
+			setenv("WSD_OVERFLOW", "off", 1);
+		if (o->preload) {
 			setenv("LD_PRELOAD", o->preload, 1);
-		else
+		} else {
 			argv[n++] = o->wsdrun;
+			if (s->road == ROAD_VERBS && !o->agent_port) {
+				argv[n++] = "--provider";
+				argv[n++] = "wsd-verbs";
+			}
+		}
 	}
+	if (s->road == ROAD_RSOCKETS)
+		setenv("LD_PRELOAD", rsockets_library(), 1);
+	if (s->road == ROAD_RAW && o->device)
+		setenv("WSD_BENCH_DEVICE", o->device, 1);
 	argv[n++] = self;
 	argv[n++] = server ? "@server" : "@client";
 	for (unsigned i = 0; i < w.n; i++)
@@ -174,6 +204,8 @@ static void child_word(struct child *k, struct result *res, const char *line)
 				res->m[i] = v;
 	} else if (!strcmp(line, "end")) {
 		k->ended = true;
+	} else if (sscanf(line, "share %llu %llu %llu %llu", &k->share.ring, &k->share.tcp, &k->share.conns, &k->share.accel) == 4) {
+		;
 	} else if (!strncmp(line, "fail ", 5)) {
 		snprintf(k->why, sizeof(k->why), "%s", line + 5);
 	}
@@ -281,30 +313,61 @@ static void daemon_up(const struct options *o)
 		(void)child_reap(&k, false);	/* if it fails the run will tell */
 }
 
-int run_once(struct result *ret, char why[128], const struct options *o, const struct bcase *c, enum road road)
+pid_t run_server(int *ret_out, const struct options *o, const struct spec *s)
+{
+	const struct bcase c = { .spec = *s };
+	struct child k;
+	int r = child_start(&k, o, &c, true, s, s->road == ROAD_WSD || s->road == ROAD_VERBS);
+
+	if (r)
+		return r;
+	*ret_out = k.out;
+	return k.pid;
+}
+
+void run_server_end(pid_t pid, int out, bool force)
+{
+	struct child k = { .pid = pid, .out = out };
+
+	(void)child_reap(&k, force);
+}
+
+int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, const struct bcase *c, enum road road)
 {
 	struct child k[2] = { { .out = -1 }, { .out = -1 } };
 	struct spec s = c->spec;
 	struct load *load = NULL;
-	bool wsd = road == ROAD_WSD;
-	int64_t expected = s.ms + s.warm + s.conns * 10;
+	bool wsd = road == ROAD_WSD || road == ROAD_VERBS;
+	struct share here;
+	int64_t expected;
 	int r, st;
 
 	result_clear(ret);
 	why[0] = 0;
-	s.local = road == ROAD_UNIX;
+	s.road = road;
+	s.addr = c->rdma ? o->addr : 0;
+	if (road == ROAD_VERBS && c->rdma && s.warm < SESSION_MS)
+		s.warm = SESSION_MS;
+	if (road == ROAD_RAW)
+		s.kind = KIND_RAW;
 	if (wsd && c->quota)
 		daemon_up(o);
 	if (wsd)
 		share_reset();
 	r = load_start(&load, c->busy);
 	if (r) {
-		snprintf(why, 128, "cannot start busy loops: %s", strerror(-r));
+		snprintf(why, WHY_MAX, "cannot start busy loops: %s", strerror(-r));
 		return RUN_E_FAILED;
 	}
 
+	expected = s.ms + s.warm + s.conns * 10;
 	s.cpu = c->pin == PIN_NONE ? -1 : o->cpu[0];
-	r = child_start(&k[0], o, c, true, &s, wsd && (c->ends & END_SERVER));
+	if (c->rdma && o->agent_port) {
+		k[0] = (struct child){ .out = agent_call(o, &s), .remote = true };
+		r = k[0].out < 0 ? k[0].out : 0;
+	} else {
+		r = child_start(&k[0], o, c, true, &s, wsd && (c->ends & END_SERVER));
+	}
 	if (r)
 		goto out;
 	r = listen_to(k, 1, true, now_ns() + READY_MS * 1000000ll, ret);
@@ -314,7 +377,7 @@ int run_once(struct result *ret, char why[128], const struct options *o, const s
 	}
 	s.cpu = c->pin == PIN_NONE ? -1 : o->cpu[c->pin == PIN_TWO];
 	s.port = k[0].port;
-	s.peer = k[0].role_pid;
+	s.peer = k[0].remote ? 0 : k[0].role_pid;
 	r = child_start(&k[1], o, c, false, &s, wsd && (c->ends & END_CLIENT));
 	if (r)
 		goto out;
@@ -341,14 +404,16 @@ out:
 	if (r == RUN_E_STOP)
 		return r;
 	if (r < 0)
-		snprintf(why, 128, "cannot start: %s", strerror(-r));
+		snprintf(why, WHY_MAX, "cannot start: %s", strerror(-r));
 	else if (r)
-		snprintf(why, 128, "%s%.40s%s%.40s%s", k[1].why[0] ? "client: " : "", k[1].why, k[0].why[0] ? " server: " : "",
+		snprintf(why, WHY_MAX, "%s%.150s%s%.60s%s", k[1].why[0] ? "client: " : "", k[1].why, k[0].why[0] ? " server: " : "",
 			 k[0].why, k[0].why[0] || k[1].why[0] ? "" : "not ready in time, killed");
 	if (r)
 		return RUN_E_FAILED;
-	if (wsd)
-		share_read(ret);
+	if (wsd) {
+		here = share_sum();
+		share_tell(ret, &here, &k[0].share);
+	}
 	ret->done = true;
 	return 0;
 }

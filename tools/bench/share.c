@@ -47,9 +47,9 @@ void share_reset(void)
 	file->magic = WSD_STATS_MAGIC;
 }
 
-void share_read(struct result *ret)
+struct share share_sum(void)
 {
-	uint64_t ring = 0, tcp = 0, conns = 0, accel = 0;
+	struct share sum = { 0 };
 
 	for (unsigned i = 0; i < WSD_STATS_SLOTS; i++) {
 		struct wsd_stats_slot *s = &file->slot[i];
@@ -57,13 +57,21 @@ void share_read(struct result *ret)
 		if (!s->pid)
 			continue;
 		/* only what both count alike: a byte is taken once, by one end */
-		ring += s->ring_rx;
-		tcp += s->tcp_rx;
-		conns += s->conns;
-		accel += s->accelerated;
+		sum.ring += s->ring_rx;
+		sum.tcp += s->tcp_rx;
+		sum.conns += s->conns;
+		sum.accel += s->accelerated;
 	}
-	if (ring + tcp)
-		ret->share = (double)ring / (double)(ring + tcp);
-	if (conns)
-		ret->accel = (double)accel / (double)conns;
+	return sum;
+}
+
+void share_tell(struct result *ret, const struct share *here, const struct share *there)
+{
+	double ring = (double)here->ring + (double)there->ring, all = ring + (double)here->tcp + (double)there->tcp;
+	double conns = (double)here->conns + (double)there->conns;
+
+	if (all > 0)
+		ret->share = ring / all;
+	if (conns > 0)
+		ret->accel = ((double)here->accel + (double)there->accel) / conns;
 }

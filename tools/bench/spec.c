@@ -9,7 +9,8 @@
 
 #define F(x) { #x, offsetof(struct spec, x) }
 static const struct { const char *key; size_t at; } fields[] = {
-	F(kind), F(local), F(size), F(take), F(conns), F(ms), F(warm), F(et), F(verify), F(rate), F(cpu), F(port), F(peer),
+	F(kind), F(road), F(size), F(take), F(conns), F(ms), F(warm), F(et), F(verify), F(rate), F(cpu), F(port), F(peer),
+	F(addr), F(poll), F(ring_only), F(raw),
 };
 #undef F
 
@@ -40,6 +41,7 @@ int spec_parse(struct spec *ret, char **words, int n)
 			return -EINVAL;
 	}
 	if (ret->kind < 0 || ret->kind >= _KIND_N || ret->size < 1 || ret->size > 1 << 26 ||
+	    ret->road < 0 || ret->road >= _ROAD_N || ret->raw < 0 || ret->raw >= _RAW_N || ret->addr < 0 || ret->addr > UINT32_MAX ||
 	    ret->conns < 1 || ret->conns > CONNS_MAX || ret->ms < 1 || ret->warm < 0)
 		return -EINVAL;
 	return 0;

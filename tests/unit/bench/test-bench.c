@@ -157,8 +157,9 @@ Test(report, a_missed_bar_is_counted)
 
 Test(spec, words_carry_every_parameter)
 {
-	struct spec a = { .kind = KIND_OPEN, .local = 1, .size = 64, .take = 65536, .conns = 100, .ms = 500, .warm = 150, .et = 1,
-			  .verify = 1, .rate = 12345, .cpu = -1, .port = 40000, .peer = 77 }, b;
+	struct spec a = { .kind = KIND_OPEN, .road = ROAD_UNIX, .size = 64, .take = 65536, .conns = 100, .ms = 500, .warm = 150, .et = 1,
+			  .verify = 1, .rate = 12345, .cpu = -1, .port = 40000, .peer = 77,
+			  .addr = 0x0a630001, .poll = 1, .ring_only = 1, .raw = RAW_SEND_BW }, b;
 	struct spec_words w;
 	char *argv[SPEC_WORDS_MAX];
 
@@ -172,7 +173,8 @@ Test(spec, words_carry_every_parameter)
 Test(spec, malformed_words_are_refused)
 {
 	static const char *const bad[] = { "size", "size=", "size=x", "size=1x", "size=0", "size=999999999", "conns=0", "conns=99999",
-					   "kind=99", "kind=-1", "ms=0", "unknown=1", "=1" };
+					   "kind=99", "kind=-1", "ms=0", "road=99", "road=-1", "raw=99", "raw=-1", "addr=-1",
+					   "addr=4294967296", "unknown=1", "=1" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		char w[4][SPEC_WORD_LEN] = { "size=64", "conns=1", "ms=10", "" };
@@ -202,4 +204,86 @@ Test(cases, names_are_unique_and_every_case_measures)
 			cr_assert_str_neq(c[i].name, c[k].name);
 	}
 	free(c);
+}
+
+Test(cases, rdma_is_run_only_when_it_is_named)
+{
+	static char name[] = "rdma";
+	char *names[] = { name };
+	struct options o = { .rounds = 1, .ms = 100, .warm = 10, .pin = -1 };
+	struct bcase *c;
+	unsigned n;
+
+	cr_assert_eq(cases_make(&c, &n, &o), 0);
+	for (unsigned i = 0; i < n; i++)
+		cr_assert_not(c[i].rdma, "%s needs a device", c[i].name);
+	free(c);
+	o.names = names;
+	o.n_names = 1;
+	cr_assert_eq(cases_make(&c, &n, &o), 0);
+	cr_assert_gt(n, 4);
+	for (unsigned i = 0; i < n; i++) {
+		cr_assert(c[i].rdma);
+		cr_assert_gt(c[i].n_against, 0);
+		cr_assert_neq(c[i].spec.raw, RAW_NONE);
+	}
+	free(c);
+}
+
+/* a case of the test rdma, three rounds: wsd's time is x, perftest's y */
+static struct bcase *latencies(const double x[3], const double y[3])
+{
+	struct bcase *c = calloc(1, sizeof(*c));
+
+	cr_assert_not_null(c);
+	*c = (struct bcase){ .name = "rdma/t", .rdma = true, .want = { { M_P50, 0 } }, .n_want = 1, .against = { { ROAD_RAW, .8 } }, .n_against = 1 };
+	for (enum road r = 0; r < _ROAD_N; r++)
+		for (unsigned i = 0; i < ROUNDS_MAX; i++)
+			result_clear(&c->res[r][i]);
+	for (unsigned i = 0; i < 3; i++) {
+		c->res[ROAD_VERBS][i].m[M_P50] = x[i];
+		c->res[ROAD_RAW][i].m[M_P50] = y[i];
+		c->res[ROAD_VERBS][i].done = c->res[ROAD_RAW][i].done = true;
+		c->res[ROAD_VERBS][i].share = .5 + i / 10.;
+	}
+	return c;
+}
+
+Test(rdma, wsd_is_held_against_the_bare_device_within_a_round)
+{
+	/* medians of the two roads are 20 and 20: within the rounds it takes 1.25, 2 and 1.25 times as long */
+	struct bcase *good = latencies((double[]){ 12.5, 20, 50 }, (double[]){ 10, 20, 40 });
+	struct bcase *bad = latencies((double[]){ 13, 20, 52 }, (double[]){ 10, 10, 40 });
+	char *text = NULL;
+	size_t len = 0;
+	unsigned below = 0;
+	double v[ROUNDS_MAX];
+	FILE *f = open_memstream(&text, &len);
+
+	cr_assert_eq(case_against(v, good, M_P50, ROAD_VERBS, ROAD_RAW), 3);
+	cr_assert_float_eq(median(v, 3), .8, 1e-9);
+	cr_assert_float_eq(case_worst_to(good, M_P50, ROAD_VERBS, ROAD_RAW), 20. / 50, 1e-9);
+	report_rdma(f, good, &below);
+	cr_assert_eq(below, 0);
+	report_rdma(f, bad, &below);
+	cr_assert_eq(below, 1);
+	for (unsigned i = 0; i < 3; i++)
+		good->res[ROAD_VERBS][i].share = 0;
+	report_rdma(f, good, &below);
+	cr_assert_eq(below, 2, "what went by TCP meets no bar of RDMA");
+	fclose(f);
+	cr_assert_not_null(strstr(text, "60.0 (50.0)"), "every figure of wsd states its share of the SAN: %s", text);
+	free(text);
+	free(good), free(bad);
+}
+
+Test(share, both_hosts_count)
+{
+	struct share here = { .ring = 60, .tcp = 40, .conns = 1, .accel = 1 }, there = { .ring = 0, .tcp = 100, .conns = 1, .accel = 0 };
+	struct result r;
+
+	result_clear(&r);
+	share_tell(&r, &here, &there);
+	cr_assert_float_eq(r.share, .3, 1e-9);
+	cr_assert_float_eq(r.accel, .5, 1e-9);
 }
