@@ -563,11 +563,15 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	size_t got = 0;
 	ssize_t k;
 
-	if (unlikely(flags & (MSG_OOB | MSG_ERRQUEUE)) || unlikely(v->len == 0)) {
-		/* no stream byte moves */
-		if (flags & MSG_ERRQUEUE || flags & MSG_OOB)
-			return real.recv(fd, v->n ? (char *)v->iov->iov_base + v->off : NULL, v->len, flags);
-		nb = nb || !v->len;
+	if (unlikely(flags & (MSG_OOB | MSG_ERRQUEUE)))		/* no stream byte moves */
+		return real.recv(fd, v->n ? (char *)v->iov->iov_base + v->off : NULL, v->len, flags);
+	if (unlikely(v->len == 0)) {
+		/* a receive of nothing waits for data, or the end, all the same */
+		char x;
+		struct iovec io = { &x, 1 };
+		struct vec one = { &io, 1, 0, 1 };
+
+		return agreed_recv(t, c, fd, &one, (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK) < 0 ? -1 : 0;
 	}
 	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
 		int e = atomic_exchange(&s->kept_err, 0);

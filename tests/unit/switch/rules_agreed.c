@@ -881,3 +881,17 @@ Test(rules_agreed, a9_idle_stays_idle, .timeout = 10)
 	expect_err(recv(a, back, 1, MSG_DONTWAIT), EAGAIN);
 	cr_assert_eq(atomic_load(&ca->s->H), 0);
 }
+
+/* a receive of nothing waits for data, takes none, and does not turn in circles where there is some (twin seed 20 over RDMA) */
+Test(rules_agreed, receive_of_nothing, .timeout = 10)
+{
+	char x;
+
+	framed();
+	expect_err(recv(b, &x, 0, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	fake_all();
+	cr_assert_eq(recv(b, &x, 0, 0), 0);
+	expect_str(b, 10, "abc");
+	expect_err(recv(b, &x, 0, MSG_DONTWAIT), EAGAIN);
+}
