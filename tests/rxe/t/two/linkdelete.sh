@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# long: a minute and more in emulation, and no clean run of its last form yet
 # the device is deleted in the middle of traffic both ways, while others are idle, and asleep: at once, and no byte is lost. When it is
 # back, connections use it again.
 . "$(dirname "$0")/../../hosts.sh"

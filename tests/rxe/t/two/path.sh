@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# long: a minute and more in emulation; on a loaded machine its bound is noise
 # packets of RDMA are dropped, both ways, in the middle of traffic: TCP goes on within 2 s, no byte is lost
 . "$(dirname "$0")/../../hosts.sh"
 
