@@ -598,6 +598,12 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 				agreed_grant(t, c, fd);
 			if (k == 0)
 				atomic_fetch_or(&s->flags, S_EOF);
+			if (k < 0 && nb && !got) {
+				int e = errno;
+
+				agreed_obey(t, c, fd, true);
+				errno = e;
+			}
 			return k > 0 ? (ssize_t)got + k : got ? (ssize_t)got : k;
 		}
 		n.quick = !nb && !ask && !got;	/* with bytes in hand all that is there goes with them, as in TCP */
@@ -624,6 +630,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		}
 		if (got && !(flags & MSG_WAITALL))
 			return (ssize_t)got;
+		if (nb && !got)
+			agreed_obey(t, c, fd, true);	/* it is going to wait, or to turn in a loop that is as good as waiting */
 		if (nb)
 			return got ? (ssize_t)got : fail(EAGAIN);
 		if (until < 0)

@@ -110,8 +110,9 @@ static int check_tx(struct conn *c, int fd, bool loose)
 		goto out;
 	}
 	/* the usual case: one TCP_INFO, which the kernel takes at one moment, says it all */
-	if (atomic_load(&s->syn) >= 0 && tcp_info_get(fd, &a) && a.tcpi_state == TS_ESTABLISHED && a.tcpi_notsent_bytes == 0 &&
-	    a.tcpi_bytes_sent - a.tcpi_bytes_retrans == atomic_load(&s->H)) {
+	if ((loose || atomic_load(&s->syn) >= 0) && tcp_info_get(fd, &a) && a.tcpi_state == TS_ESTABLISHED &&
+	    (a.tcpi_notsent_bytes == 0 || loose) &&
+	    a.tcpi_bytes_sent - a.tcpi_bytes_retrans + a.tcpi_notsent_bytes == atomic_load(&s->H)) {
 		r = 1;
 		goto out;
 	}
