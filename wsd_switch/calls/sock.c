@@ -194,7 +194,7 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 	if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE)
 		conn_to_tcp(k.c, WSD_R_OPTION);
 #endif
-	if (level == IPPROTO_TCP && name == TCP_NODELAY && conn_att(k.c)) {
+	if (level == IPPROTO_TCP && name == TCP_NODELAY && conn_ours(k.c)) {
 		r = get_nodelay(k.c, fd, val, len);
 		call_end(&k);
 		return r;

@@ -18,6 +18,7 @@
 #include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -222,8 +223,38 @@ not_now:
 	atomic_store(&rs->xstate, WSD_X_PLAIN);
 }
 
+/*
+ * While the direction is framed Nagle's algorithm is off: it would hold back the end of a frame until the peer acknowledges what is before it, and
+ * the next bytes, which go by the ring, do not push it out. The program is shown, and gets back, what it set (calls/sock.c).
+ */
+static void nagle_off(struct conn *c, int fd)
+{
+	struct side *s = c->s;
+	int v = 1, one = 1;
+	socklen_t l = sizeof(v);
+	uint32_t none = 0;
+
+	if (real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &l) < 0 || v)
+		return;
+	atomic_compare_exchange_strong(&s->nodelay_set, &none, 2);	/* as if it had set what it has */
+	atomic_fetch_or(&s->nodelay_push, 1);
+	real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+static void nagle_back(struct conn *c, int fd)
+{
+	struct side *s = c->s;
+	int v;
+
+	if (!(atomic_load(&s->nodelay_push) & 1))
+		return;
+	v = (int)(atomic_load(&s->nodelay_set) & 1);
+	real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v));
+	atomic_store(&s->nodelay_push, (atomic_load(&s->nodelay_push) + 1) & ~1u);
+}
+
 /* tx_lock held, STARTING: has it arrived? */
-static void started(struct conn *c)
+static void started(struct conn *c, int fd)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
@@ -233,6 +264,7 @@ static void started(struct conn *c)
 		if (atomic_load(&r->p.state->fetched) == r->fetch_want) {
 			r->last_tcp = tsc_now();
 			atomic_store(&rs->xstate, WSD_X_FRAMED);
+			nagle_off(c, fd);
 			log_debug("conn %u: sends by RDMA from TCP offset %llu on", c->index, (unsigned long long)atomic_load(&rs->S));
 			return;
 		}
@@ -320,6 +352,7 @@ static ssize_t return_go(struct conn *c, int fd)
 		if (at != ~0ull && h > at && atomic_load(&rs->frame_kind) == WSD_FRAME_RETURN) {
 			if (!header && !payload) {
 				atomic_store(&rs->rest, 0);
+				nagle_back(c, fd);
 				atomic_store(&rs->xstate, WSD_X_DONE);
 				return 0;
 			}
@@ -474,7 +507,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 	else if (x == WSD_X_PLAIN && try_start(c, at_wait))
 		start(c, fd);
 	else if (x == WSD_X_STARTING)
-		started(c);
+		started(c, fd);
 	else if (x == WSD_X_UNDECIDED)
 		decided(c, fd);
 	if (atomic_load(&rs->xstate) == WSD_X_FRAMED && must_return(c, false))

@@ -895,3 +895,25 @@ Test(rules_agreed, receive_of_nothing, .timeout = 10)
 	expect_str(b, 10, "abc");
 	expect_err(recv(b, &x, 0, MSG_DONTWAIT), EAGAIN);
 }
+
+/* the end of a frame is not held back; the program sees, and gets back, its own setting */
+Test(rules_agreed, nagle_is_off_while_framed, .timeout = 10)
+{
+	int v = 0;
+	socklen_t l = sizeof(v);
+
+	make(NULL);
+	cr_assert_eq(setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &v, l), 0);
+	fake_grant(Y);
+	fake_start(X);
+	v = 7;
+	cr_assert_eq(getsockopt(a, IPPROTO_TCP, TCP_NODELAY, &v, &l), 0);
+	cr_assert_eq(v, 0);
+	cr_assert_eq(real.getsockopt(a, IPPROTO_TCP, TCP_NODELAY, &v, &l), 0);
+	cr_assert_neq(v, 0);
+	agreed_leave(X->c, WSD_R_OPTION);
+	obey(X, false);
+	cr_assert_eq(xstate(), WSD_X_DONE);
+	cr_assert_eq(real.getsockopt(a, IPPROTO_TCP, TCP_NODELAY, &v, &l), 0);
+	cr_assert_eq(v, 0);
+}
