@@ -7,7 +7,7 @@
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
  * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_wait.c sleeping beside TCP and the
- * device; agreed_ctl.c life.
+ * device; agreed_grow.c larger rings; agreed_ctl.c life.
  *
  * Invariants:
  *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent;
@@ -16,6 +16,8 @@
  *   - tx_lock orders puts, frames and xstate; rx_lock orders what is taken and ystate. They are held over calls that do not sleep,
  *     with signal handlers put off, and are waited for: there is no other road to go to. A dead owner's is taken over: what it was about to
  *     do lies in the session memory, what it did is read from the kernel (G16).
+ *   - order: never tx_lock and rx_lock together. open_lock, then rx_lock (grant); under tx_lock open_lock is only tried (start). Under either
+ *     ctl_lock is only tried (agreed_ask), and the road's posting lock comes last.
  */
 #ifndef WSD_SWITCH_AGREED_H
 #define WSD_SWITCH_AGREED_H
@@ -97,6 +99,14 @@ int road_header(const struct road *r, const struct wsd_frame *f);
 void road_header_taken(struct road *r);
 /* the receiving end of the stream is reached: END was read, or the daemon knows. 1, 0: not known, -EPROTO: it cannot be had */
 int road_at_end(const struct road *r);
+
+/* Y: how large the ring is that holds what is next */
+static inline uint32_t road_rx_size(const struct road *r)
+{
+	uint32_t n = atomic_load_explicit(&r->rs->rx1_size, memory_order_relaxed);
+
+	return atomic_load_explicit(&r->rs->rx_ring, memory_order_relaxed) && n ? n : r->ring0;
+}
 
 /* X: which ring and how large */
 static inline uint32_t road_tx_size(const struct road *r)
@@ -194,7 +204,8 @@ void agreed_renew(struct thr *t, struct conn *c);
  * (it leaks into a child): only asked for.
  */
 void agreed_hand_on(struct conn *c, int fd, bool meant);
-void agreed_retire(struct thr *t, struct conn *c, int fd);		/* the last number of this process is about to be closed */
+/* the last number of this process is about to be closed. true: with bytes unread where the kernel does not see them */
+bool agreed_retire(struct thr *t, struct conn *c, int fd);
 /* a lock of the side, handlers put off. false: its owner does not let go: reset */
 bool agreed_lock(struct thr *t, struct conn *c, int fd, _Atomic uint32_t *lock);
 void agreed_unlock(_Atomic uint32_t *lock);

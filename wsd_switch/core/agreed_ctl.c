@@ -200,13 +200,12 @@ void agreed_unlock(_Atomic uint32_t *lock)
 
 /* ---- the end ---- */
 
-void agreed_retire(struct thr *t, struct conn *c, int fd)
+bool agreed_retire(struct thr *t, struct conn *c, int fd)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
-	uint64_t head, taken = atomic_load(&rs->taken);
-	bool sole = conn_sole_holder(c);
-	uint32_t y;
+	uint64_t taken;
+	bool sole = conn_sole_holder(c), unread;
 
 	if (road_mine(r)) {
 		sig_hold();
@@ -215,15 +214,11 @@ void agreed_retire(struct thr *t, struct conn *c, int fd)
 	}
 	if (sole)
 		agreed_swallow(t, c, fd);
-	head = atomic_load(&rs->head);
-	y = atomic_load(&rs->ystate);
-	/* TCP resets a connection that is closed with bytes unread; ours lie where the kernel does not see them */
-	if (sole && y == WSD_Y_FRAMED && head > taken) {
-		conn_reset(c, fd, "closed with bytes unread");
-		atomic_store(&c->s->kept_err, 0);
-	} else if (sole) {
+	taken = atomic_load(&rs->taken);
+	unread = sole && atomic_load(&rs->ystate) == WSD_Y_FRAMED && atomic_load(&rs->head) > taken;
+	if (sole && !unread)
 		agreed_end(t, c, fd);		/* others may go on with it: no end (F6) */
-	}
 	atomic_store(&c->s->taken, r->taken_before + taken);	/* for the statistics */
 	agreed_ask_due(t, c);
+	return unread;
 }

@@ -52,21 +52,6 @@ static ssize_t take(struct conn *c, int fd, struct iovec *io, int n, int flags)
 	return r < 0 ? -errno : r;
 }
 
-static int vec_iov(const struct vec *v, uint64_t n, struct iovec *io, int max)
-{
-	size_t off = v->off;
-	int i;
-
-	for (i = 0; i < max && i < v->n && n; i++, off = 0) {
-		io[i].iov_base = (char *)v->iov[i].iov_base + off;
-		io[i].iov_len = v->iov[i].iov_len - off;
-		if (io[i].iov_len > n)
-			io[i].iov_len = n;
-		n -= io[i].iov_len;
-	}
-	return i;
-}
-
 static ssize_t take_vec(struct conn *c, int fd, const struct vec *v, uint64_t n, int flags)
 {
 	struct iovec io[64];
@@ -75,13 +60,6 @@ static ssize_t take_vec(struct conn *c, int fd, const struct vec *v, uint64_t n,
 }
 
 /* ---- credit ---- */
-
-static uint32_t size_now(const struct road *r)
-{
-	uint32_t n = atomic_load_explicit(&r->rs->rx1_size, memory_order_relaxed);
-
-	return atomic_load_explicit(&r->rs->rx_ring, memory_order_relaxed) && n ? n : r->ring0;
-}
 
 /* tell the sender how far the program is; flags: WSD_CREDIT_*. Not now is no harm: it is due again at the next look */
 static void credit(struct road *r, uint32_t flags)
@@ -110,7 +88,7 @@ static void credit(struct road *r, uint32_t flags)
 static void credit_due(struct road *r, uint32_t part)
 {
 	if (atomic_load_explicit(&r->rs->taken, memory_order_relaxed) -
-		    atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= size_now(r) / part)
+		    atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= road_rx_size(r) / part)
 		credit(r, atomic_load(&r->leave) ? WSD_CREDIT_RETURN : 0);
 }
 
@@ -738,7 +716,7 @@ void agreed_swallow(struct thr *t, struct conn *c, int fd)
 	char x;
 	struct iovec io = { &x, 1 };
 	struct vec v = { &io, 1, 0, 1 };
-	struct need n;
+	struct need n = { 0 };
 	int i;
 
 	for (i = 0; i < 64 && !agreed_plain_in(c); i++)

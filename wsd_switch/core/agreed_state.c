@@ -126,13 +126,6 @@ static bool seam_get(const struct road *r, uint32_t n, struct wsd_seam *ret)
 	return true;
 }
 
-static uint32_t rx_size(const struct road *r)
-{
-	uint32_t n = atomic_load_explicit(&r->rs->rx1_size, memory_order_relaxed);
-
-	return atomic_load_explicit(&r->rs->rx_ring, memory_order_relaxed) && n ? n : r->ring0;
-}
-
 /*
  * A return was read: a TCP byte at C stands for the ring offset pos. What is below taken was had; the rest is the stream's, and may come from
  * the fill ring as well, whichever is first (F18); behind ret_end all is plain.
@@ -200,7 +193,7 @@ enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n)
 		atomic_store_explicit(&rs->rx_ring, s.ring, memory_order_relaxed);
 	}
 	if (taken < stop) {
-		if (taken < head && stop - taken > rx_size(r) && filled < stop)
+		if (taken < head && stop - taken > road_rx_size(r) && filled < stop)
 			return STEP_BROKEN;
 		*ret_n = stop - taken;
 		return STEP_RING;
@@ -213,7 +206,7 @@ const uint8_t *road_at(const struct road *r, uint64_t off, uint64_t n, uint64_t 
 	const struct wsd_remote *rs = r->rs;
 	uint64_t head = atomic_load_explicit(&rs->head, memory_order_acquire);
 	const uint8_t *base = r->rx[atomic_load_explicit(&rs->rx_ring, memory_order_relaxed) ? 1 : 0];
-	uint32_t size = rx_size(r), at;
+	uint32_t size = road_rx_size(r), at;
 
 	/* the card's where it has come to, the daemon's behind that */
 	if (off >= head) {

@@ -57,22 +57,6 @@ static ssize_t give(struct conn *c, int fd, struct iovec *io, int n)
 	return r < 0 ? -errno : r;
 }
 
-/* the vec's first n bytes as iovecs; how many of them */
-static int vec_iov(const struct vec *v, size_t n, struct iovec *io, int max)
-{
-	size_t off = v->off;
-	int i;
-
-	for (i = 0; i < max && i < v->n && n; i++, off = 0) {
-		io[i].iov_base = (char *)v->iov[i].iov_base + off;
-		io[i].iov_len = v->iov[i].iov_len - off;
-		if (io[i].iov_len > n)
-			io[i].iov_len = n;
-		n -= io[i].iov_len;
-	}
-	return i;
-}
-
 /* n bytes of the source ring at off as iovecs */
 static int ring_iov(const struct road *r, uint64_t off, uint64_t n, struct iovec *io)
 {
@@ -135,7 +119,7 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
 	uint64_t posted = atomic_load_explicit(&rs->posted, memory_order_relaxed);
 	uint32_t ring = posted >= atomic_load_explicit(&rs->ring1_from, memory_order_relaxed), size = ring ? road_tx_size(r) : r->ring0;
 	struct wsd_seam seam;
-	int due = road_seam(r, atomic_load_explicit(&c->s->H, memory_order_relaxed), &seam);
+	int due = road_seam(r, atomic_load_explicit(&c->s->H, memory_order_relaxed), &seam), k = 0;
 
 	if (due < 0 || r->p.hold(r->p.conn, 4) != 0)
 		return 0;
@@ -152,10 +136,14 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
 	if (due) {
 		uint64_t w[4] = { seam.ring_off, seam.tcp_off, (uint64_t)seam.ring << 32 | seam.n, seam.check };
 
-		r->p.word(r->p.conn, (uint32_t)WSD_CTL_SEAM(seam.n % WSD_REMOTE_SEAMS), w, sizeof(w));
+		k = r->p.word(r->p.conn, (uint32_t)WSD_CTL_SEAM(seam.n % WSD_REMOTE_SEAMS), w, sizeof(w));
 	}
-	r->p.put(r->p.conn, ring, posted, n);
+	if (!k)
+		k = r->p.put(r->p.conn, ring, posted, n);
 	r->p.release(r->p.conn);
+	/* hold() promised room: a road that refuses all the same is not used again, and the return brings these bytes (A4) */
+	if (unlikely(k))
+		agreed_leave(c, WSD_R_RDMA_FAILED);
 	cnt_add64(&c->s->put, n);
 	return n;
 }
@@ -204,7 +192,7 @@ static void start(struct conn *c, int fd)
 	k = off_check_tx_loose(c, fd);
 	if (k < 0) {
 		atomic_store(&rs->xstate, WSD_X_DONE);
-		agreed_ask(c, WSD_SAN_BROKEN, WSD_R_OFFSETS, 0);
+		agreed_ask(c, WSD_SAN_BROKEN, EBADMSG, 0);
 		return;
 	}
 	if (k == 0 || r->p.hold(r->p.conn, 3 | WSD_HOLD_WORDS) != 0)
@@ -680,6 +668,9 @@ ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *of
 	size_t done = 0;
 	off_t pos;
 	ssize_t k, r = 0;
+
+	if (n > 0x7ffff000u)
+		n = 0x7ffff000u;	/* as the kernel's */
 
 	/* what is no regular file is the kernel's to judge: it may answer an error, or move bytes that we must move ourselves */
 	if (fstat(in, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {

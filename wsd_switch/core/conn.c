@@ -285,8 +285,8 @@ static void retire(struct conn *c, int fd)
 			reset(fd);
 		}
 	}
-	if (conn_agreed(c))
-		agreed_retire(thr_get(), c, fd);
+	if (conn_agreed(c) && agreed_retire(thr_get(), c, fd))
+		reset(fd);	/* as TCP does; see above */
 	stats_conn_end(c);
 	ctl_retire(c, WSD_R_NONE, unread);
 }

@@ -505,6 +505,7 @@ struct vec {			/* a caller's iovecs with a position */
 
 int vec_init(struct vec *v, const struct iovec *iov, int n);	/* 0 or -errno as readv would say */
 void vec_skip(struct vec *v, size_t n);
+int vec_iov(const struct vec *v, size_t n, struct iovec *io, int max);	/* its first n bytes; how many iovecs */
 
 ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t rx_recvmsg_tcp(struct thr *t, struct conn *c, int fd, struct msghdr *m, int flags);	/* on TCP for good, ring empty */

@@ -37,3 +37,18 @@ void vec_skip(struct vec *v, size_t n)
 		v->n--;
 	}
 }
+
+int vec_iov(const struct vec *v, size_t n, struct iovec *io, int max)
+{
+	size_t off = v->off;
+	int i;
+
+	for (i = 0; i < max && i < v->n && n; i++, off = 0) {
+		io[i].iov_base = (char *)v->iov[i].iov_base + off;
+		io[i].iov_len = v->iov[i].iov_len - off;
+		if (io[i].iov_len > n)
+			io[i].iov_len = n;
+		n -= io[i].iov_len;
+	}
+	return i;
+}
