@@ -123,17 +123,17 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 		ask_grow(r, m->a, m->b);
 		return;
 	case WSD_SAN_WANT_RETURN:
-		r->want_asked = true;
-		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+		remote_want_return(r);
 		return;
 	case WSD_SAN_DRAINED:
 		r->drained = m->a;
 		return;
 	case WSD_SAN_BROKEN:
-		log_info("remote session %016llx: pid %d says that the path broke: errno %llu", (unsigned long long)r->id, e->pid,
-			 (unsigned long long)m->a);
-		r->want_asked = true;
-		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+		if (!r->said_broken)	/* the client may say it as often as it likes */
+			log_info("remote session %016llx: pid %d says that the path broke: errno %llu", (unsigned long long)r->id,
+				 e->pid, (unsigned long long)m->a);
+		r->said_broken = true;
+		remote_want_return(r);
 		return;
 	}
 }
@@ -172,6 +172,8 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *data)
 			continue;
 		if (r->down_us)
 			remote_far_late(r, now);
+		else if (!r->end)
+			remote_finish(r);
 		else if (r->end && !r->peer_gone)
 			sweep_one(r, now);
 	}

@@ -55,26 +55,31 @@ static void say_state(struct far *far)
 	(void)far_send(far, WSD_PEER_STATE, 0, &m, sizeof(m), list, m.n * sizeof(list[0]));
 }
 
-/* its last bytes, for which there was no room; true: it is gone */
-static bool finish(struct remote *r)
+/* its last bytes, for which there was no room or no memory; it may be gone afterwards */
+static void finish(struct remote *r)
 {
 	struct wsd_peer_reason m = { .reason = r->last_reason };
 
 	r->down_us = 0;
 	if (remote_say_ended(r))
-		return false;
+		return;
 	if (m.reason)
 		(void)remote_tell(r, WSD_PEER_WITHDRAW, &m, sizeof(m), NULL, 0);
 	remote_drop(r);
-	return true;
+}
+
+void remote_finish(struct remote *r)
+{
+	if (!r->fill_due)	/* else the link says when */
+		finish(r);
 }
 
 static void say_again(struct remote *r)
 {
 	r->down_us = 0;
 	r->asked_posted = 0;
-	if (r->fill_sent) {
-		r->fill_sent = 0;	/* from the cursor; what is there already is passed over */
+	if (r->fill_sent || r->fill_due) {
+		r->fill_sent = r->fill_due = 0;	/* from the cursor; what is there already is passed over */
 		(void)fill_send(r, UINT64_MAX);
 	}
 	if (r->want_asked)
@@ -116,7 +121,7 @@ void remote_far_up(struct far *far, bool again)
 		else if (r->end)
 			say_again(r);
 		else
-			(void)finish(r);
+			finish(r);
 	}
 }
 
@@ -130,6 +135,7 @@ void remote_far_down(struct far *far)
 		next = TAILQ_NEXT(r, link);
 		if (r->key.far != far)
 			continue;
+		r->listed = false;	/* by a STATE that has not come whole */
 		if (r->state == REMOTE_SETUP)
 			remote_refuse(r, WSD_R_NO_PEER);
 		else if (!r->down_us)
@@ -145,14 +151,14 @@ void remote_far_room(struct far *far)
 
 	for (r = TAILQ_FIRST(&srv->san.remotes); r; r = next) {
 		next = TAILQ_NEXT(r, link);
-		if (r->key.far != far || !r->fill_due)
+		if (r->key.far != far)
 			continue;
 		to = r->fill_due;
 		r->fill_due = 0;
-		if (r->end)
+		if (!r->end)
+			finish(r);	/* for ENDED alone there may have been no room, either */
+		else if (to)
 			(void)fill_send(r, to);
-		else
-			(void)finish(r);
 	}
 }
 

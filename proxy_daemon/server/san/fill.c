@@ -111,8 +111,8 @@ int fill_send(struct remote *r, uint64_t to)
 		memcpy(b->tail, b->seam, tail);
 		memcpy(b->tail + tail, b->bytes + (later - at), f.len);
 		res = remote_tell(r, WSD_PEER_FILL, &f, sizeof(f), b->tail, tail + f.len);
-		if (res == -ENOBUFS)
-			r->fill_due = to;
+		if (res == -ENOBUFS || res == -ENOTCONN)
+			r->fill_due = to;	/* by the next room, or the next link */
 		if (res)
 			return res;
 		at = end;

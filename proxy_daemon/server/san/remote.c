@@ -94,6 +94,12 @@ int remote_tell(struct remote *r, uint16_t type, const void *body, size_t n, con
 	return 0;
 }
 
+void remote_want_return(struct remote *r)
+{
+	r->want_asked = true;	/* and asked again over a new link */
+	(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+}
+
 static void tell_reason(struct remote *r, uint16_t type, uint32_t reason)
 {
 	(void)remote_tell(r, type, &(struct wsd_peer_reason){ .reason = reason }, sizeof(struct wsd_peer_reason), NULL, 0);
@@ -421,7 +427,7 @@ void remote_maker_gone(struct conn *c)
 			continue;	/* end_conn_gone() has ended, or ends, what was being set up */
 		atomic_store(&r->mem.rs->owner_gone, 1);
 		(void)fill_send(r, UINT64_MAX);
-		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+		remote_want_return(r);
 		remote_wake(r);
 	}
 }
@@ -510,6 +516,10 @@ static void hear_withdraw(struct remote *r, uint32_t reason)
 		reason = WSD_R_RDMA_FAILED;
 	if (r->state == REMOTE_SETUP) {
 		remote_refuse(r, reason);
+		return;
+	}
+	if (!r->end) {
+		remote_drop(r);		/* nobody hears its last bytes */
 		return;
 	}
 	remote_revoke(r, reason, true);
@@ -618,7 +628,7 @@ void remote_revoke(struct remote *r, uint32_t reason, bool tell)
 	if (!r->end)
 		return;
 	/* ours goes away with our queue pair; what the peer sends would be lost on it, which it else notices late, or when it sends next */
-	(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
+	remote_want_return(r);
 	r->end->reason = reason;
 	if (tell && r->end->conn)
 		conn_send_reason(r->end->conn, WSD_MSG_REVOKED, r->end->cookie, reason);

@@ -63,7 +63,7 @@ struct remote {
 	uint32_t last_reason;		/* end is NULL: of the WITHDRAW that is due */
 	uint64_t down_us;		/* since when there is no link; 0: there is */
 	uint64_t fill_due;		/* so far, when the link has room again; 0: nothing is */
-	bool said_ended;
+	bool said_ended, said_broken;
 	sd_event_source *deadline;
 
 	/* what we send: never believed from the page what we know ourselves */
@@ -118,6 +118,7 @@ struct remote *remote_by_id(struct far *far, uint64_t id);	/* NULL: none */
 void remote_far_up(struct far *far, bool again);
 void remote_far_down(struct far *far);
 void remote_far_room(struct far *far);
+void remote_finish(struct remote *r);		/* its end is gone, and nothing else says when to try its last word again */
 void remote_state_came(struct far *far, const struct peer_msg *m);
 /* the link is gone for too long */
 void remote_far_late(struct remote *r, uint64_t now);
@@ -126,6 +127,8 @@ void remote_far_late(struct remote *r, uint64_t now);
 
 /* to the other end. 0, or -errno: it did not go */
 int remote_tell(struct remote *r, uint16_t type, const void *body, size_t n, const void *tail, size_t m);
+/* the other end is to return; also when there is no link now */
+void remote_want_return(struct remote *r);
 /* a word has changed */
 void remote_wake(struct remote *r);
 /* what it sent, [from what went before, to), as far as the peer's program has not got it. 0, -EPROTO: the client's words cannot be,

@@ -12,6 +12,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proxy_daemon/server/conn.h"
+#include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/san/link.h"
+#include "proxy_daemon/server/san/remote.h"
 #include "proxy_daemon/server/server.h"
 
 #define DEADLINE_US	15000000ull
@@ -81,6 +85,7 @@ struct host {
 	union peer_body body;
 	size_t n_tail;
 	uint64_t ids[64];
+	unsigned types[_WSD_PEER_TYPES];	/* how many of each */
 	bool answer;
 };
 
@@ -117,6 +122,7 @@ static void on_message(struct far *f, const struct peer_msg *m)
 	h->body = m->body;
 	h->n_tail = m->n_tail;
 	h->ids[h->messages++ % 64] = m->hdr.id;
+	h->types[m->hdr.type]++;
 	if (h->answer)
 		cr_expect_eq(far_send(f, WSD_PEER_WAIT, m->hdr.id, NULL, 0, NULL, 0), 0);
 }
@@ -1119,6 +1125,114 @@ Test(link, is_off_without_a_key, .timeout = 60)
 	link_rescan(&a.srv);
 	cr_expect_null(far_next(&a.srv, NULL));
 	link_fini(&a.srv);
+}
+
+/* ---- sessions behind a link ---- */
+
+/* a live one, of nobody's client, that has sent @posted ring bytes */
+static struct remote *session(struct host *h, uint64_t id, uint64_t posted)
+{
+	struct memory_params p = { .session_id = id, .nonce = 1, .epoch = 1, .ring0 = 8192, .ring1_max = 65536, .fill_max = 65536 };
+	struct san *san = &h->srv.san;
+	struct remote *r = calloc(1, sizeof(*r));
+
+	if (!san->fill) {
+		TAILQ_INIT(&san->remotes);
+		san->fill = calloc(1, 1 << 20);
+	}
+	r->srv = &h->srv;
+	r->state = REMOTE_LIVE;
+	r->id = r->key.id = id;
+	r->epoch = 1;
+	r->key.far = h->far;
+	cr_assert_eq(memory_make(&r->mem, &p), 0);
+	atomic_store(&r->mem.rs->posted, posted);
+	HASH_ADD(hh, san->by_far, key, sizeof(r->key), r);
+	far_hold(h->far);
+	TAILQ_INSERT_TAIL(&san->remotes, r, link);
+	san->n_remotes++;
+	san->n_sessions++;
+	return r;
+}
+
+static void sessions_fini(struct host *h)
+{
+	h->srv.san.sweep = sd_event_source_disable_unref(h->srv.san.sweep);
+	free(h->srv.san.fill);
+	link_fini(&h->srv);
+}
+
+/* its last bytes wait for room, and the other end is not interested any more */
+Test(link, withdrawn_session_whose_end_is_gone_is_gone, .timeout = 60)
+{
+	static struct host a, b;
+	struct peer_msg m = { .hdr = { .type = WSD_PEER_WITHDRAW, .id = 2 }, .body.reason.reason = WSD_R_OPTION };
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, good_key);
+	join(&a, &b);
+	remote_hear(session(&a, 2, 100), &m);
+	cr_expect_eq(a.srv.san.n_remotes, 0);
+	sessions_fini(&a);
+	link_fini(&b.srv);
+}
+
+/* ... or ENDED alone found no room */
+Test(link, last_word_of_a_session_is_said_when_there_is_room, .timeout = 60)
+{
+	static struct host a, b;
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, good_key);
+	join(&a, &b);
+	(void)session(&a, 2, 100);
+	remote_far_room(a.far);
+	cr_expect_eq(a.srv.san.n_remotes, 0);
+	cr_expect(RUN_UNTIL(b.types[WSD_PEER_ENDED] == 1));
+	cr_expect_eq(b.types[WSD_PEER_FILL], 1);
+	/* nothing tells that there is memory again */
+	(void)session(&a, 4, 100);
+	san_sweep_start(&a.srv);
+	cr_expect(RUN_UNTIL(b.types[WSD_PEER_ENDED] == 2));
+	cr_expect_eq(a.srv.san.n_remotes, 0);
+	sessions_fini(&a);
+	link_fini(&b.srv);
+}
+
+Test(link, what_was_due_while_it_was_down_is_said_over_the_next, .timeout = 60)
+{
+	static struct host a, b;
+	struct wsd_peer_state_of of = { .id = 2, .epoch = 1 };
+	struct peer_msg half = { .hdr.type = WSD_PEER_STATE, .body.state = { .n = 1, .more = 1 }, .tail = (uint8_t *)&of,
+				 .n_tail = sizeof(of) };
+	struct conn c = { .n_remotes = 1 };
+	struct end e = { .srv = &a.srv };
+	struct remote *r;
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, good_key);
+	join(&a, &b);
+	r = session(&a, 2, 100);
+	r->end = &e;
+	e.rdma = r;
+	r->maker = &c;
+	c.srv = &a.srv;
+	remote_state_came(a.far, &half);
+	cr_expect(r->listed);
+	link_fini(&b.srv);
+	cr_assert(RUN_UNTIL(a.downs == 1));
+	remote_far_down(a.far);
+	cr_expect_not(r->listed, "of the list's other half nobody knows");
+	remote_maker_gone(&c);
+	cr_expect_eq(atomic_load(&r->mem.rs->owner_gone), 1);
+	host_start(&b, 3, good_key);
+	cr_assert(RUN_UNTIL(a.ups == 2));
+	remote_far_up(a.far, true);
+	cr_expect(RUN_UNTIL(b.types[WSD_PEER_WANT_RETURN] == 1 && b.types[WSD_PEER_FILL] == 1), "%u %u",
+		  b.types[WSD_PEER_WANT_RETURN], b.types[WSD_PEER_FILL]);
+	remote_drop(r);
+	sessions_fini(&a);
+	link_fini(&b.srv);
 }
 
 /* ---- configuration ---- */
