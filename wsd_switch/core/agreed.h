@@ -7,7 +7,7 @@
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
  * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_wait.c sleeping beside TCP and the
- * device; agreed_grow.c larger rings; agreed_ctl.c life.
+ * device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_ctl.c life.
  *
  * Invariants:
  *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent;
@@ -28,6 +28,14 @@
 
 #include "wsd_switch/core/frame.h"
 #include "wsd_switch/core/switch.h"
+
+struct bulk {			/* agreed_bulk.c; tx_lock */
+	uint64_t rate[2];	/* by the ring, by TCP: bytes per 1,024 ticks; 0: not measured */
+	uint64_t since, begun, last;	/* ticks: this stretch; since when it is measured (0: not yet); the last bytes */
+	uint64_t bytes;
+	uint32_t road, again, left;
+	bool trial;
+};
 
 struct road {			/* one per session and process; freed when nobody can be inside its conn any more */
 	WSDPUTROAD p;
@@ -51,6 +59,8 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
 	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */
 	/* growth; grow_failed: not tried again */
+	struct bulk bulk;
+	_Atomic bool by_frames;		/* Y: the last bytes came by TCP; so the next may */
 	bool wanted, told_ring1, grow_failed;
 	uint32_t asked_tx1, asked_rx1;	/* sizes that the daemon was asked for */
 	uint64_t ring1_addr;
@@ -136,6 +146,13 @@ bool agreed_plain_out(struct conn *c);
 void agreed_end(struct thr *t, struct conn *c, int fd);		/* A7: before shutdown or the last close */
 /* the sending direction becomes plain TCP; at most ms. false: it is not yet */
 bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* ---- agreed_bulk.c: under tx_lock ---- */
+bool bulk_by_tcp(struct road *r, size_t len);	/* a send of len bytes is better a frame, room or not */
+void bulk_sent(struct road *r, size_t n);	/* ... and what became of it, on either road */
+/* the same of large sends alone, with the time as an argument */
+bool bulk_turn(struct bulk *b, uint64_t now);
+void bulk_count(struct bulk *b, size_t n, uint64_t now);
 
 /* ---- agreed_grow.c ---- */
 void agreed_grow_tx(struct conn *c);

@@ -247,6 +247,7 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 		return k < 0 ? k : broken(c, fd, "a header was there and is not any more");
 	}
 	cnt_add64(&c->s->over_rx, WSD_FRAME_SIZE);
+	atomic_store_explicit(&r->by_frames, f.kind == WSD_FRAME_DATA, memory_order_relaxed);
 	road_header_taken(r);
 	return k - WSD_FRAME_SIZE;
 }
@@ -308,6 +309,7 @@ static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, st
 		road_header_taken(r);	/* who took it died before it said so (F8) */
 	switch (road_next(r, C, &k)) {
 	case STEP_RING:
+		atomic_store_explicit(&r->by_frames, false, memory_order_relaxed);
 		return take_ring(r, v, k, flags);
 	case STEP_HEADER:
 		return n->quick ? -EAGAIN : header(c, fd, v, flags, n);
@@ -537,7 +539,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 	int64_t until = -1;
 	struct need n = { 0 };
-	bool ask = false;	/* the kernel, too; who may wait spins first, which costs no system call */
+	/* the kernel, too; who may wait spins first, which costs no system call, where the last bytes came by the ring */
+	bool ask = atomic_load_explicit(&r->by_frames, memory_order_relaxed);
 	size_t got = 0;
 	ssize_t k;
 

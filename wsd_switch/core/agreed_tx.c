@@ -413,7 +413,7 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	} else if (header || payload) {
 		k = push(c, fd, v);
 	} else {
-		n = road_mine(r) && !road_error(r) ? put_size(c, v->len) : 0;
+		n = road_mine(r) && !road_error(r) && !bulk_by_tcp(r, v->len) ? put_size(c, v->len) : 0;
 		if (n)
 			k = put(c, v, n);
 		if (k > 0)
@@ -432,6 +432,8 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 				k = push(c, fd, v);
 		}
 	}
+	if (k > 0)
+		bulk_sent(r, (size_t)k);
 	agreed_unlock(&s->tx_lock);
 	if (k == -EAGAIN || k == 0) {
 		w->events = POLLOUT;

@@ -320,7 +320,7 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 {
 	struct waiter me __attribute__((cleanup(waiter_end))) = { 0 };
 	struct road *r = road_of(c);
-	struct pollfd p[3] = { { .fd = fd, .events = events | POLLRDHUP }, { .fd = road_wait_fd(), .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd p[3] = { { .fd = fd, .events = events }, { .fd = road_wait_fd(), .events = POLLIN }, { .events = POLLIN } };
 	int64_t left, rest;
 	struct timespec to;
 	int k, e;

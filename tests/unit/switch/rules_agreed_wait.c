@@ -1083,6 +1083,48 @@ Test(waits, g26_eintr)
 
 /* ---- what the program does not see ---- */
 
+/* a sender that waits for room, and a peer that has no more to say: its FIN is no reason to look at room again and again */
+static void *big_send(void *arg)
+{
+	static char much[1 << 20];
+	struct sleeper *s = arg;
+
+	atomic_store(&s->tid, (int)real.syscall(SYS_gettid));
+	s->ret = (int)send(a, much, sizeof(much), 0);
+	atomic_store(&s->done, true);
+	return NULL;
+}
+
+Test(waits, sender_sleeps_beside_a_fin)
+{
+	struct fake_opt o = { .sndbuf = 8192, .rcvbuf = 8192 };
+	struct sleeper s = { 0 };
+	unsigned i, n = 0;
+	char buf[65536];
+
+	fake_make(&o);
+	a = X->fd;
+	b = Y->fd;
+	hooks();
+	framed();
+	fake_run = true;
+	cr_assert_eq(pthread_create(&s.thread, NULL, big_send, &s), 0);
+	until_asleep(&s);
+	cr_assert_eq(real.shutdown(b, SHUT_WR), 0);
+	real.ppoll = count_ppoll;
+	for (i = 0; i < 20; i++)
+		until_asleep(&s);
+	cr_assert_leq(n_kernel_waits, 20);
+	while (n < 1 << 20) {
+		ssize_t k = recv(b, buf, sizeof(buf), 0);
+
+		cr_assert_gt(k, 0);
+		n += (unsigned)k;
+	}
+	sleeper_end(&s);
+	cr_assert_eq(s.ret, 1 << 20);
+}
+
 Test(waits, hidden_descriptors)
 {
 	struct sleeper s = { 0 };
