@@ -208,10 +208,18 @@ static const struct wsd_msg_status_peer *tried(const struct options *o, const st
 	return n == 1 && !peer->remote.family ? peer : NULL;
 }
 
+static time_t now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
 static int try_one(struct options *o, struct wsd_msg_status_peer *peer, unsigned *ret_n)
 {
 	const struct wsd_msg_status_peer *p;
-	time_t end = time(NULL) + TRY_SECONDS;
+	time_t end = now_s() + TRY_SECONDS;
 	int r;
 
 	for (;;) {
@@ -219,7 +227,7 @@ static int try_one(struct options *o, struct wsd_msg_status_peer *peer, unsigned
 		if (r)
 			return r;
 		p = tried(o, peer, *ret_n);
-		if (!p || p->state != WSD_PEER_LINK_CONNECTING || time(NULL) > end)
+		if (!p || p->state != WSD_PEER_LINK_CONNECTING || now_s() > end)
 			break;
 		o->request.flags = 0;		/* and look what becomes of it */
 		poll(NULL, 0, TRY_LOOK_MS);

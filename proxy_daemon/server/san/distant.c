@@ -271,7 +271,7 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 	const struct wsd_peer_offer *o = &m->body.offer;
 	struct server *srv = far_server(far);
 	struct distant *d, *k;
-	unsigned n = 0;
+	unsigned n = 0, all = 0;
 
 	if (far_id_is_ours(far, m->hdr.id) || by_id(far, m->hdr.id) || remote_by_id(far, m->hdr.id)) {
 		far_broken(far, "an OFFER under an id that is taken");
@@ -282,6 +282,7 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 		return;
 	}
 	TAILQ_FOREACH(d, &srv->san.distants, link) {
+		all += d->state == DISTANT_KEPT;
 		if (d->far != far)
 			continue;
 		if (d->state == DISTANT_HOME && same_addr(&o->local, &d->end->remote) && same_addr(&o->remote, &d->end->local)) {
@@ -292,7 +293,7 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 		}
 		n += d->state == DISTANT_KEPT;
 	}
-	k = n < DISTANT_KEPT_FAR ? distant_new(srv, far, NULL, DISTANT_KEPT) : NULL;
+	k = n < DISTANT_KEPT_FAR && all < DISTANT_KEPT_MAX ? distant_new(srv, far, NULL, DISTANT_KEPT) : NULL;
 	if (!k) {
 		say_reason(far, WSD_PEER_REFUSE, m->hdr.id, WSD_R_LIMIT);
 		return;
@@ -300,14 +301,6 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 	k->offer = *o;
 	k->id = m->hdr.id;
 	(void)far_send(far, WSD_PEER_WAIT, k->id, NULL, 0, NULL, 0);
-}
-
-static uint64_t identity_of(struct far *far, uint32_t uid)
-{
-	uint64_t h[2];
-
-	memcpy(h, far_host_id(far), sizeof(h));
-	return (h[0] ^ (h[1] << 1 | h[1] >> 63)) * 0xff51afd7ed558ccdull ^ uid;
 }
 
 /* 0: the session is being set up; else the reason */
@@ -322,7 +315,7 @@ static uint32_t set_up(struct distant *d, const struct memory_params *p, uint32_
 	if (!g)
 		return WSD_R_NO_RDMA;
 	e->distant = NULL;	/* it stops waiting, and not because it was dropped */
-	reason = remote_begin(e, d->far, p, g, identity_of(d->far, uid), mtu);
+	reason = remote_begin(e, d->far, p, g, remote_identity(srv, far_remote_ip(d->far), uid), mtu);
 	if (reason)
 		e->distant = d;
 	else

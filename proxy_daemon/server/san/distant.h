@@ -24,7 +24,8 @@
 #include "proxy_daemon/server/server.h"
 
 #define DISTANT_US		10000000u	/* the deadline of each */
-#define DISTANT_KEPT_FAR	256u		/* KEPT ones of one peer */
+#define DISTANT_KEPT_FAR	1024u		/* KEPT ones of one peer ... */
+#define DISTANT_KEPT_MAX	8192u		/* ... of all: the rest is for what is offered here */
 #define DISTANT_MAX		16384u
 
 struct distant;

@@ -10,6 +10,7 @@
  * Both connect at once: of two daemons the one with the lower address refuses the other's wire while its own is in the making,
  * with BYE ANOTHER, before it says HELLO; so never more than one of both comes up, and messages have one order.
  */
+#define HASH_NONFATAL_OOM 1
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <netinet/in.h>
@@ -105,6 +106,7 @@ static const struct link_times default_times = {
 };
 
 static int far_connect(struct far *f);
+static void far_down(struct far *f, enum link_why why);
 
 const char *link_why_text(enum link_why why)
 {
@@ -190,6 +192,10 @@ static struct far *far_get(struct links *l, const uint8_t local[16], const uint8
 	f->why = LINK_IDLE;
 	f->since_us = now_us(l);
 	HASH_ADD(hh, l->fars, ip, sizeof(f->ip), f);
+	if (!f->hh.tbl) {
+		free(f);
+		return NULL;
+	}
 	return f;
 }
 
@@ -212,8 +218,7 @@ static int on_far_timer(sd_event_source *source, uint64_t usec, void *data)
 	r = far_connect(f);
 	if (r && was_awaited) {
 		f->awaited = false;
-		if (f->all->ops)
-			f->all->ops->down(f, f->why);
+		far_down(f, f->why);
 	}
 	return 0;
 }
@@ -229,25 +234,42 @@ static void far_arm(struct far *f, uint64_t at_us)
 	(void)sd_event_source_set_enabled(f->timer, SD_EVENT_ONESHOT);
 }
 
-/* no link could be made: when may the next try be? */
-static void far_failed(struct far *f, enum link_why why)
+/* n_failed is of now: when may the next try be? */
+static void far_pause(struct far *f)
 {
 	const struct link_times *t = &f->all->times;
-	uint64_t pause = f->n_held ? doubled(t->again_min, t->again_max, f->n_failed) :
-				     doubled(t->absent_min, t->absent_max, f->n_failed);
 
+	f->retry_us = now_us(f->all) + (f->n_held ? doubled(t->again_min, t->again_max, f->n_failed - 1) :
+						    doubled(t->absent_min, t->absent_max, f->n_failed - 1));
+}
+
+/* no link could be made */
+static void far_failed(struct far *f, enum link_why why)
+{
 	if (f->why != why || !f->n_failed)
 		f->since_us = now_us(f->all);
 	f->why = why;
 	f->n_failed++;
-	f->retry_us = now_us(f->all) + pause;
+	far_pause(f);
 	if (f->n_held)
 		far_arm(f, f->retry_us);
 }
 
+static void far_down(struct far *f, enum link_why why)
+{
+	unsigned held = f->n_held;
+
+	if (!f->all->ops)
+		return;
+	f->all->ops->down(f, why);
+	/* who held it only while waiting for this link has let go: then it is as absent as others are */
+	if (held && !f->n_held && f->n_failed)
+		far_pause(f);
+}
+
 static void far_forget(struct far *f)
 {
-	if (f->wire || f->out || f->n_greeting)
+	if (f->wire || f->out || f->n_greeting || f->expecting)
 		return;
 	f->n_failed = 0;
 	f->retry_us = 0;
@@ -300,7 +322,6 @@ static void wire_free(struct wire *w)
 /* The wire of this far ended. What does that mean for the far? Called by the loop, so the user may be told. */
 static void far_lost(struct far *f, struct wire *w)
 {
-	const struct link_ops *ops = f->all->ops;
 	enum link_why why = w->why;
 	bool tell;
 
@@ -316,8 +337,7 @@ static void far_lost(struct far *f, struct wire *w)
 			f->retry_us = why == LINK_IDLE ? 0 : now_us(f->all) + f->all->times.again_min;
 		if (f->n_held)
 			far_arm(f, f->retry_us);
-		if (ops)
-			ops->down(f, why);
+		far_down(f, why);
 		return;
 	}
 	if (f->out == w)
@@ -334,8 +354,8 @@ static void far_lost(struct far *f, struct wire *w)
 	far_failed(f, why);
 	tell = f->awaited;
 	f->awaited = false;
-	if (tell && ops)
-		ops->down(f, why);
+	if (tell)
+		far_down(f, why);
 }
 
 static int on_reap(sd_event_source *source, void *data)

@@ -17,8 +17,19 @@ struct lockee {
 	UT_hash_handle hh;
 };
 
-/* May the process lock so much? Raises its limit if that is what it takes. The pid is looked at by its pidfd before and after: a limit that
- * was given to another process meanwhile is a limit of the same number, and no more than that. */
+/* The pid is looked at by its pidfd before and after: if it was another process's meanwhile, that one gets back what it had */
+static bool set_limit(const struct conn *c, const struct rlimit *want)
+{
+	struct rlimit had;
+
+	if (prlimit(c->pid, RLIMIT_MEMLOCK, want, &had) < 0)
+		return false;
+	if (!conn_alive(c))
+		(void)prlimit(c->pid, RLIMIT_MEMLOCK, &had, NULL);
+	return true;
+}
+
+/* May the process lock so much? Raises its limit if that is what it takes. */
 static bool allow(const struct conn *c, uint64_t bytes)
 {
 	struct rlimit old, want;
@@ -31,11 +42,11 @@ static bool allow(const struct conn *c, uint64_t bytes)
 	want.rlim_cur = bytes + MEMLOCK_SLACK;
 	if (want.rlim_max != RLIM_INFINITY && want.rlim_max < want.rlim_cur)
 		want.rlim_max = want.rlim_cur;
-	if (prlimit(c->pid, RLIMIT_MEMLOCK, &want, NULL) == 0)
+	if (set_limit(c, &want))
 		return conn_alive(c);
 	/* not ours to raise above its hard limit */
 	want.rlim_cur = want.rlim_max = old.rlim_max;
-	if (old.rlim_max > old.rlim_cur && prlimit(c->pid, RLIMIT_MEMLOCK, &want, NULL) == 0)
+	if (old.rlim_max > old.rlim_cur && set_limit(c, &want))
 		old.rlim_cur = old.rlim_max;
 	/* root is held to no limit, unless a container keeps CAP_IPC_LOCK from it: then its own call fails, and it says so */
 	return (old.rlim_cur >= bytes || c->uid == 0) && conn_alive(c);

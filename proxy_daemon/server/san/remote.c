@@ -188,6 +188,14 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return a ^ a >> 32;
 }
 
+uint64_t remote_identity(const struct server *srv, const uint8_t ip[16], uint32_t uid)
+{
+	uint64_t h[2];
+
+	memcpy(h, ip, sizeof(h));
+	return mix(mix(mix(srv->san.identity, h[0]), h[1]), uid);
+}
+
 uint32_t remote_ring0(const struct end *e)
 {
 	uint32_t want = e->ring_size ? e->ring_size : san_config(e->srv)->ring_start, size = WSD_REMOTE_RING0_MIN;
@@ -296,6 +304,7 @@ uint32_t remote_pair(struct end *e0, struct end *e1)
 {
 	struct server *srv = e0->srv;
 	struct memory_params p = { .ring1_max = san_config(srv)->ring_max, .epoch = 1 };
+	static const uint8_t here[16];
 	const struct dev_gid *g[2];
 	struct end *e[2] = { e0, e1 };
 	struct remote *r[2];
@@ -340,7 +349,7 @@ uint32_t remote_pair(struct end *e0, struct end *e1)
 	join_end(r[1]);
 	log_debug("remote session %016llx: pid %d fd %d and pid %d fd %d over %s", (unsigned long long)p.session_id,
 		  e0->pid, e0->fd, e1->pid, e1->fd, g[0]->device);
-	if (send_setup(r[0], mix(srv->san.identity, e1->uid)) || send_setup(r[1], mix(srv->san.identity, e0->uid)))
+	if (send_setup(r[0], remote_identity(srv, here, e1->uid)) || send_setup(r[1], remote_identity(srv, here, e0->uid)))
 		fail(r[0], WSD_R_LIMIT);
 	return 0;
 }

@@ -89,6 +89,9 @@ uint32_t remote_pair(struct end *e0, struct end *e1);
 /* its other end is on another host and has been found; the client is told. 0 or the reason why not, then nothing has changed */
 uint32_t remote_begin(struct end *e, struct far *far, const struct memory_params *p, const struct dev_gid *g, uint64_t peer_identity,
 		      uint8_t mtu);
+/* Whose the other end is (A8): the address that the link has proven (zeroes: this host) and the user that its daemon names. What a
+ * peer says of itself is not in it: it could say what another one says */
+uint64_t remote_identity(const struct server *srv, const uint8_t ip[16], uint32_t uid);
 uint32_t remote_ring0(const struct end *e);		/* what it wanted, as a size */
 void remote_sizes(struct memory_params *p);		/* the other sizes, by ring0 and ring1_max */
 

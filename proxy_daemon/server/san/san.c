@@ -69,25 +69,22 @@ void san_watch(struct server *srv)
 
 	if (srv->san.watching)
 		return;
-	srv->san.watching = true;
 	/* first the sockets, then the look: nothing is missed in between */
 	r = uevent_open(srv);
-	if (r)
-		log_error("device events cannot be had: %s", strerror(-r));
+	if (r)		/* descriptors may be had again: the next offer tries */
+		log_client("device events cannot be had: %s", strerror(-r));
+	srv->san.watching = !r;
 	dev_scan(&srv->san.devs, sysfs());
 	log_info("%u RDMA addresses", srv->san.devs.n);
 }
 
 void san_rescan(struct server *srv)
 {
-	struct dev_table *old = malloc(sizeof(*old));
+	struct dev_table old = srv->san.devs;	/* no memory to ask for: a device that goes waits for this */
 	struct conn *c;
 
-	if (!old)
-		return;
-	*old = srv->san.devs;
 	dev_scan(&srv->san.devs, sysfs());
-	if (!dev_same(old, &srv->san.devs)) {
+	if (!dev_same(&old, &srv->san.devs)) {
 		log_info("%u RDMA addresses", srv->san.devs.n);
 		/* first the new number: who is told to return may look whether it is worth coming back */
 		srv->san.gen++;
@@ -96,5 +93,4 @@ void san_rescan(struct server *srv)
 				atomic_store(&c->page->san_gen, srv->san.gen);
 		remote_devices_changed(srv);
 	}
-	free(old);
 }

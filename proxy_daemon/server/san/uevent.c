@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proxy_daemon/server/log.h"
+#include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/san/san.h"
 #include "proxy_daemon/server/server.h"
 
@@ -57,6 +58,9 @@ static ssize_t next_event(int fd, char *buf, size_t room)
 static int on_rescan(sd_event_source *source, uint64_t usec, void *data)
 {
 	san_rescan(data);
+	/* addresses to listen at may have come or gone, and whom no way led to may be there now */
+	link_rescan(data);
+	link_retry(data);
 	return 0;
 }
 
@@ -139,24 +143,32 @@ static int on_route(sd_event_source *source, int fd, uint32_t revents, void *dat
 	return 0;
 }
 
-int uevent_open(struct server *srv)
+static int add_sockets(struct server *srv)
 {
 	struct san *s = &srv->san;
 	int r;
 
-	r = open_netlink(NETLINK_KOBJECT_UEVENT, 1);
+	s->uevent_fd = r = open_netlink(NETLINK_KOBJECT_UEVENT, 1);
 	if (r < 0)
 		return r;
-	s->uevent_fd = r;
 	r = sd_event_add_io(srv->event, &s->uevent, s->uevent_fd, EPOLLIN, on_uevent, srv);
 	if (r < 0)
 		return r;
-	r = open_netlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE);
+	s->route_fd = r = open_netlink(NETLINK_ROUTE,
+				       RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE);
 	if (r < 0)
 		return r;
-	s->route_fd = r;
 	r = sd_event_add_io(srv->event, &s->route, s->route_fd, EPOLLIN, on_route, srv);
 	return r < 0 ? r : 0;
+}
+
+int uevent_open(struct server *srv)
+{
+	int r = add_sockets(srv);
+
+	if (r)
+		uevent_close(srv);
+	return r;
 }
 
 void uevent_close(struct server *srv)

@@ -333,6 +333,102 @@ Test(distant, a_client_that_cannot_tells_the_other_host)
 	done(f, &p);
 }
 
+/* what host i's daemon knows of the other one; false: nothing */
+static bool peer_of(unsigned i, struct wsd_msg_status_peer *ret)
+{
+	struct wsd_msg_peers rq = { .hdr = { sizeof(rq), WSD_PROXY_VERSION, WSD_MSG_PEERS, 0 } };
+	struct wsd_msg_status_peer m;
+	int fd = raw_connect(&host[i].d);
+	bool found = false;
+
+	cr_assert(raw_send(fd, &rq, sizeof(rq)));
+	while (raw_receive(fd, &m, sizeof(m)) == sizeof(m) && m.hdr.type == WSD_MSG_STATUS_PEER) {
+		*ret = m;
+		found = true;
+	}
+	close(fd);
+	return found;
+}
+
+static bool link_is_up(unsigned i)
+{
+	struct wsd_msg_status_peer m;
+
+	return peer_of(i, &m) && m.state == WSD_PEER_LINK_UP;
+}
+
+static void kill_daemon(unsigned i)
+{
+	daemon_signal(&host[i].d, SIGKILL);
+	(void)daemon_wait(&host[i].d);
+}
+
+static void start_again(unsigned i)
+{
+	char conf[80];
+
+	enter(i);
+	snprintf(conf, sizeof(conf), "%s/conf", host[i].sys);
+	setenv("WSD_TEST_SYSFS", host[i].sys, 1);
+	daemon_start(&host[i].d, (const char *[]){ "--system", "--config", conf, NULL });
+}
+
+/* A8: whose the other end is, is what the link has proven, and not what that end's daemon calls itself */
+Test(distant, identity_is_that_of_the_address)
+{
+	struct fake f[2] = { 0 }, g[2] = { 0 };
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+	struct pair p, q;
+
+	NEED_NET();
+	live_two(f, &p, true);
+	cr_expect_neq(f[0].setup.setup.peer_identity, f[1].setup.setup.peer_identity);
+	done(f, &p);
+	kill_daemon(1);
+	start_again(1);		/* it calls itself something else from now on */
+	q = connection();
+	offer_at(1, &g[1], &q, &x[1]);
+	cr_assert(UNTIL(link_is_up(0)));
+	offer_at(0, &g[0], &q, &x[0]);
+	take_setup(&g[0]);
+	take_setup(&g[1]);
+	cr_expect_eq(g[0].setup.setup.peer_identity, f[0].setup.setup.peer_identity);
+	done(g, &q);
+}
+
+static bool offered(struct proxy_client *pc, int fd, uint64_t cookie, const struct proxy_san_offer *x)
+{
+	return proxy_client_offer_san(pc, fd, WSD_ROLE_CONNECT, sock_cookie(fd), cookie, x) == 0;
+}
+
+/* a process connects many times before the other host's offers the first: none of them is turned away */
+#define MANY 300u
+Test(distant, many_are_named_before_they_are_offered)
+{
+	static struct pair p[MANY];
+	struct wsd_msg_status_peer peer;
+	struct fake f[2] = { 0 };
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+	unsigned i;
+
+	NEED_NET();
+	for (i = 0; i < MANY; i++)
+		p[i] = connection();
+	offer_at(0, &f[0], &p[0], &x[0]);
+	cr_assert(UNTIL(link_is_up(0)));
+	for (i = 1; i < MANY; i++)
+		cr_assert(UNTIL(offered(f[0].pc, p[i].end[0], 1000 + i, &x[0])));
+	cr_assert(UNTIL(peer_of(0, &peer) && peer.n_held == MANY));	/* while we are there */
+	/* messages of a link have one order: who is answered last has everybody's answers before it */
+	offer_at(1, &f[1], &p[MANY - 1], &x[1]);
+	f[0].cookie = 1000 + MANY - 1;
+	take_setup(&f[0]);
+	for (i = 0; i < 2 * MANY; i++)
+		close(p[i / 2].end[i % 2]);
+	proxy_client_free(f[0].pc);
+	proxy_client_free(f[1].pc);
+}
+
 /* the other daemon is killed: its sessions are over at once when it comes back, and after ten seconds when it does not */
 Test(distant, the_other_daemon_dies)
 {
@@ -342,17 +438,9 @@ Test(distant, the_other_daemon_dies)
 
 	NEED_NET();
 	live_two(f, &p, true);
-	daemon_signal(&host[1].d, SIGKILL);
-	(void)daemon_wait(&host[1].d);
+	kill_daemon(1);
 	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
-	enter(1);
-	{
-		char conf[80];
-
-		snprintf(conf, sizeof(conf), "%s/conf", host[1].sys);
-		setenv("WSD_TEST_SYSFS", host[1].sys, 1);
-		daemon_start(&host[1].d, (const char *[]){ "--system", "--config", conf, NULL });
-	}
+	start_again(1);
 	cr_assert(UNTIL(atomic_load(&f[0].rs->revoked) != 0), "not revoked");
 	m = answer(&f[0]);
 	cr_expect_eq(m.type, PROXY_MSG_REVOKED);
@@ -459,13 +547,19 @@ Test(distant, no_daemon_there)
 	struct fake f[2] = { 0 };
 	struct pair p;
 	struct proxy_san_offer x = proof(0, 0);
+	struct wsd_msg_status_peer peer;
 
 	NEED_NET();
-	daemon_signal(&host[1].d, SIGKILL);
-	(void)daemon_wait(&host[1].d);
+	kill_daemon(1);
 	p = connection();
 	offer_at(0, &f[0], &p, &x);
 	cr_expect_eq(answer(&f[0]).reason, WSD_R_NO_PEER);
+	cr_assert(peer_of(0, &peer));
+	cr_expect_gt(peer.retry_us, 30000000, "remembered, though the offer held it: %lu us", peer.retry_us);
+	/* it is looked for again when ways or addresses have changed */
+	enter(0);
+	cr_assert(run("ip addr add 10.99.7.1/24 dev lo"));
+	cr_expect(UNTIL(peer_of(0, &peer) && peer.retry_us == 0));
 	done(f, &p);
 	host[1].d.pid = 0;
 }
