@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include "rdma_transport/base/fault_point.h"
@@ -107,17 +108,20 @@ static int slot_get(struct v_ctx *x, struct v_conn *c)
 	while (i < x->n_slots && x->slot[i])
 		i++;
 	if (i == x->n_slots) {
-		struct v_conn **more;
+		struct v_conn **more, **old = x->slot;
 
 		n = x->n_slots ? 2 * x->n_slots : 16;
 		if (n > SLOTS_MAX)
 			return -EMFILE;
-		more = reallocarray(x->slot, n, sizeof(*more));
+		more = calloc(n, sizeof(*more));
 		if (!more)
 			return -ENOMEM;
-		memset(more + x->n_slots, 0, (n - x->n_slots) * sizeof(*more));
-		x->slot = more;
+		if (old)
+			memcpy(more, old, x->n_slots * sizeof(*more));
+		x->slot = more;		/* a table is there whenever another thread forks */
+		atomic_signal_fence(memory_order_seq_cst);
 		x->n_slots = n;
+		free(old);
 	}
 	x->slot[i] = c;
 	c->slot = i;
@@ -182,19 +186,34 @@ err:
 	return r;
 }
 
+/*
+ * A libibverbs that was asked for fork safety (RDMAV_FORK_SAFE, ibv_fork_init()) may keep what is registered out of children, which is for
+ * private memory. Children read the session's, which is shared.
+ */
+struct ibv_mr *v_reg_session(struct v_conn *c, struct ibv_pd *pd, void *addr, size_t n, int access)
+{
+	struct ibv_mr *mr = c->ctx->lib->reg_mr(pd, addr, n, access);
+	int e = errno;
+
+	if (mr && c->remote)
+		madvise(addr, n, MADV_DOFORK);
+	errno = e;
+	return mr;
+}
+
 static int make_regions(struct v_ctx *x, struct v_conn *c, struct ibv_pd *pd)
 {
 	size_t n = WSD_REMOTE_PAGE + (c->remote ? c->ring[0].size : 0);
 	int r;
 
 	RT_FAULT_POINT(r, -ENOMEM, err);
-	c->mr_ctl = x->lib->reg_mr(pd, c->ctl, n, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
+	c->mr_ctl = v_reg_session(c, pd, c->ctl, n, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
 	if (!c->mr_ctl)
 		return v_errno(errno);
 	if (!c->remote)
 		return 0;
 	RT_FAULT_POINT(r, -ENOMEM, err);
-	c->mr_tx = x->lib->reg_mr(pd, c->ring[0].base, c->ring[0].size, 0);
+	c->mr_tx = v_reg_session(c, pd, c->ring[0].base, c->ring[0].size, 0);
 	if (!c->mr_tx)
 		return v_errno(errno);
 	c->ring[0].lkey = c->mr_tx->lkey;
@@ -575,15 +594,19 @@ void v_stop(struct v_conn *c, bool drain)
 	int32_t none = 0;
 	struct v_guard g;
 	int open = V_OPEN;
+	bool later;
 
 	if (x->orphan)
 		return;
-	drain = atomic_compare_exchange_strong(&c->state.error, &none, -ECANCELED) && drain && c->connected;
+	later = atomic_compare_exchange_strong(&c->state.error, &none, -ECANCELED) && drain && c->connected;
 	v_touch(c);
-	atomic_compare_exchange_strong(&c->closing, &open, drain ? V_CLOSE_LATER : V_CLOSE_NOW);
-	if (!drain && open == V_OPEN) {
+	/* what drains already goes on, or is cut off if that is what is asked now */
+	if (later || (drain && atomic_load(&c->closing) != V_OPEN)) {
+		atomic_compare_exchange_strong(&c->closing, &open, V_CLOSE_LATER);
+	} else if (atomic_exchange(&c->closing, V_CLOSE_NOW) != V_CLOSE_NOW) {
 		v_look_wait(x, &g);
 		v_reset(c);
+		c->linger_end = 0;
 		v_look_done(x, &g);
 	}
 	v_post_leftover(c, false);

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -21,6 +22,7 @@
 
 #define EVENTS	(2 * V_DEVICES)
 #define PASSES	64		/* of V_WC completions, for one queue in one look: bounded */
+#define BIT(sig)	(1ull << ((sig) - 1))
 
 bool v_look_try(struct v_ctx *x, struct v_guard *g)
 {
@@ -29,8 +31,24 @@ bool v_look_try(struct v_ctx *x, struct v_guard *g)
 	    atomic_exchange_explicit(&x->look.held, true, memory_order_acquire))
 		return false;
 	g->error = errno;
+	g->blocked = false;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel);
 	return true;
+}
+
+/* all but what an instruction raises, and libc's own */
+static uint64_t block_signals(void)
+{
+	static const uint64_t all = ~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS) | BIT(32) | BIT(33));
+	uint64_t was = 0;
+
+	rt_raw4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&all, (long)&was, sizeof(was));
+	return was;
+}
+
+static void unblock_signals(uint64_t was)
+{
+	rt_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&was, 0, sizeof(was));
 }
 
 static void a_moment(unsigned i)
@@ -45,18 +63,28 @@ static void a_moment(unsigned i)
 
 bool v_look_soon(struct v_ctx *x, struct v_guard *g)
 {
+	uint64_t mask = block_signals();
+
 	for (unsigned i = 0; i < 200; i++) {
-		if (v_look_try(x, g))
+		if (v_look_try(x, g)) {
+			g->blocked = true;
+			g->mask = mask;
 			return true;
+		}
 		a_moment(i);
 	}
+	unblock_signals(mask);
 	return false;
 }
 
 void v_look_wait(struct v_ctx *x, struct v_guard *g)
 {
+	uint64_t mask = block_signals();
+
 	for (unsigned i = 0; !v_look_try(x, g); i++)
 		a_moment(i);
+	g->blocked = true;
+	g->mask = mask;
 }
 
 void v_look_done(struct v_ctx *x, struct v_guard *g)
@@ -66,6 +94,8 @@ void v_look_done(struct v_ctx *x, struct v_guard *g)
 	if (x->idle)
 		v_devices_sweep(x);
 	atomic_store_explicit(&x->look.held, false, memory_order_release);
+	if (g->blocked)
+		unblock_signals(g->mask);
 	pthread_setcancelstate(cancel, NULL);
 	errno = error;
 }
@@ -197,6 +227,14 @@ static void dispatch(struct v_ctx *x, const struct ibv_wc *wc)
 		v_post_leftover(c, true);
 }
 
+/* a queue that cannot be read or armed: who counts on it would wait for ever */
+static void queue_broken(struct v_ctx *x, struct v_shard *s)
+{
+	for (uint32_t i = 0; i < x->n_slots; i++)
+		if (x->slot[i] && x->slot[i]->shard == s)
+			v_fail(x->slot[i], -ECONNRESET);
+}
+
 void v_take(struct v_ctx *x, struct v_shard *s)
 {
 	struct ibv_wc wc[V_WC];
@@ -205,6 +243,10 @@ void v_take(struct v_ctx *x, struct v_shard *s)
 		unsigned stale = s->stale;
 		int n = x->lib->poll_cq(s->cq, V_WC, wc);
 
+		if (n < 0) {
+			queue_broken(x, s);
+			return;
+		}
 		for (int k = 0; k < n; k++)
 			dispatch(x, &wc[k]);
 		if (n < V_WC) {
@@ -355,8 +397,11 @@ int v_arm(struct rt_ctx *ctx)
 		for (unsigned k = 0; dev && k < dev->n_shards; k++) {
 			struct v_shard *s = &dev->shard[k];
 
-			if (s->reserved && !s->armed && !x->lib->req_notify_cq(s->cq, 0))
-				s->armed = true;
+			if (!s->reserved || s->armed)
+				continue;
+			s->armed = !x->lib->req_notify_cq(s->cq, 0);
+			if (!s->armed)
+				queue_broken(x, s);
 		}
 	}
 	v_take_all(x);

@@ -4,7 +4,7 @@
  *
  * A device is opened for its first connection and closed behind its last: who removes one waits for all that have it open (rxe's
  * kernel side knows no other way), so nobody has it open for nothing. Its descriptors are moved out of the way of a program
- * that counts on low numbers. Before libibverbs closes one it gets another number, as the interceptor
+ * that counts on low numbers. What libibverbs is to close gets another number before that, or is closed here: the interceptor
  * may know the old one as ours and answers EBADF.
  */
 #include <errno.h>
@@ -21,7 +21,8 @@
 #include "rdma_transport/base/rawsys.h"
 #include "rdma_transport/verbs/verbs.h"
 
-#define TOP		(1 << 20)
+#define TOP		8192	/* as wait.c: the kernel's table, which each fork copies, grows with the highest number */
+#define TOP_SPAN	256	/* what we keep open lies together */
 #define RXE_VENDOR	0xffffffu
 #define SIW_VENDOR	0x626d74u
 
@@ -33,24 +34,13 @@ int v_fd_to_top(int fd)
 
 	if (getrlimit(RLIMIT_NOFILE, &l))
 		return fd;
-	from = l.rlim_cur > TOP ? TOP - 1 : (int)l.rlim_cur - 1;
+	from = l.rlim_cur > TOP ? TOP - TOP_SPAN : (int)l.rlim_cur - 1;
 	for (; hi < 0 && from > 64; from -= 16)
 		hi = rt_raw4(SYS_fcntl, fd, F_DUPFD_CLOEXEC, from, 0);
 	if (hi < 0)
 		return fd;
 	rt_raw_close(fd);
 	return (int)hi;
-}
-
-/* to another number, that may be closed by anybody */
-static int fd_uncover(int fd)
-{
-	long low = rt_raw4(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0);
-
-	if (low < 0)
-		return fd;
-	rt_raw_close(fd);
-	return (int)low;
 }
 
 static void fd_nonblock(int fd)
@@ -75,11 +65,14 @@ static void unwatch(struct v_ctx *x, int fd)
 	rt_raw4(SYS_epoll_ctl, x->ep, EPOLL_CTL_DEL, fd, (long)&ev);
 }
 
-static void close_context(struct v_ctx *x, struct ibv_context *context)
+/* low: another number of cmd_fd, or -1. What is closed here libibverbs must not close again: by then it may be the program's */
+static void close_context(struct v_ctx *x, struct ibv_context *context, int low)
 {
 	unwatch(x, context->async_fd);
-	context->async_fd = fd_uncover(context->async_fd);
-	context->cmd_fd = fd_uncover(context->cmd_fd);
+	rt_raw_close(context->async_fd);
+	context->async_fd = -1;
+	rt_raw_close(context->cmd_fd);
+	context->cmd_fd = low;
 	x->lib->close_device(context);
 }
 
@@ -109,8 +102,21 @@ out:
 	return r;
 }
 
+/* Far from ours, so that it is none that the interceptor knows of a device closed just before. -1: there is none */
+static int another_number(int fd)
+{
+	long low = rt_raw4(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0);
+
+	if (low < 0 || fd - low > TOP_SPAN)
+		return low < 0 ? -1 : (int)low;
+	rt_raw_close((int)low);
+	return -1;
+}
+
 static void device_close(struct v_ctx *x, struct v_device *dev)
 {
+	int low = another_number(dev->context->cmd_fd);
+
 	for (unsigned i = 0; i < dev->n_shards; i++)
 		x->lib->destroy_cq(dev->shard[i].cq);
 	for (unsigned i = 0; i < dev->n_domains; i++)
@@ -118,10 +124,11 @@ static void device_close(struct v_ctx *x, struct v_device *dev)
 			x->lib->dealloc_pd(dev->domain[i].pd);
 	if (dev->channel) {
 		unwatch(x, dev->channel->fd);
-		dev->channel->fd = fd_uncover(dev->channel->fd);
+		rt_raw_close(dev->channel->fd);
+		dev->channel->fd = -1;
 		x->lib->destroy_comp_channel(dev->channel);
 	}
-	close_context(x, dev->context);
+	close_context(x, dev->context, low);
 	free(dev->domain);
 	free(dev);
 	x->fds_gen++;
@@ -378,7 +385,7 @@ int v_gid_index(struct v_ctx *x, struct v_device *dev, uint8_t port, const uint8
 		return -ENOMEM;
 	n = x->lib->query_gid_table(dev->context, e, (size_t)attr.gid_tbl_len, 0, sizeof(*e));
 	for (ssize_t i = 0; i < n && r < 0; i++)
-		if (e[i].port_num == port && !memcmp(e[i].gid.raw, gid, 16) &&
+		if (e[i].port_num == port && !memcmp(e[i].gid.raw, gid, 16) && e[i].gid_index <= UINT8_MAX &&	/* struct ibv_ah_attr */
 		    (attr.link_layer != IBV_LINK_LAYER_ETHERNET || e[i].gid_type == IBV_GID_TYPE_ROCE_V2))
 			r = (int)e[i].gid_index;
 	free(e);

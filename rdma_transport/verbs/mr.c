@@ -19,6 +19,8 @@ int v_mr_open(struct rt_mr *mr)
 	struct v_guard g;
 	int access = 0, r;
 
+	if (c->ctx->orphan || c->orphan)
+		return -ECONNRESET;
 	RT_FAULT_POINT(r, -ENOMEM, err);
 	/* a local one may be the target of a receive or a read */
 	access |= IBV_ACCESS_LOCAL_WRITE;

@@ -28,6 +28,7 @@ bool v_post_try(struct v_conn *c)
 		return false;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	c->cancel = cancel;
+	c->error = errno;
 	c->n_wr = 0;
 	c->held = 0;
 	return true;
@@ -117,12 +118,14 @@ static bool may_tell(struct v_conn *c)
 void v_post_done(struct v_conn *c, bool looking)
 {
 	bool stuck = false;
-	int cancel;
+	int cancel, error;
 
 	do {
 		cancel = c->cancel;
+		error = c->error;
 		atomic_store(&c->posting, false);
 		pthread_setcancelstate(cancel, NULL);
+		errno = error;
 		if (!(atomic_load(&c->closing) != V_OPEN && !atomic_load(&c->closed)) && (stuck || !may_tell(c)))
 			return;
 		if (!v_post_try(c))
@@ -339,8 +342,8 @@ static int road_ring1(void *conn, int tx, uint32_t size, uint64_t *addr, uint32_
 	v_look_wait(x, &g);
 	r = atomic_load(&c->state.error);
 	if (!r && c->qp) {
-		mr = x->lib->reg_mr(c->dev->domain[c->domain].pd, c->base + (tx ? c->off_tx1 : c->off_rx1), size,
-				    tx ? 0 : IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+		mr = v_reg_session(c, c->dev->domain[c->domain].pd, c->base + (tx ? c->off_tx1 : c->off_rx1), size,
+				   tx ? 0 : IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
 		if (!mr)
 			r = v_errno(errno);
 	}

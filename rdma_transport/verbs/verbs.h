@@ -12,7 +12,9 @@
  *                             made as well. Calls that must have it (stop, close, prepare) yield until they do: it is never held
  *                             over anything that waits for the network.
  *   a connection's post lock  from hold() to release(). Who holds the look lock only tries it.
- * So the order is post, then look. What a thread could not do because another one held a post lock is left behind as
+ * So the order is post, then look. Who waits for the look lock has signals blocked while it holds it: a handler may come to wait for it, too.
+ * Who tries does it below callers that hold their handlers off (wsd/put_road.h).
+ * What a thread could not do because another one held a post lock is left behind as
  * a mark (credit_due, closing), and whoever unlocks looks at the marks after it has unlocked.
  *
  * A vconn outlives its rt_conn while it lingers. Completions name it by slot and generation (wr_id), so that one which
@@ -132,7 +134,7 @@ struct v_conn {
 
 	/* poster */
 	atomic_bool posting;
-	int cancel;
+	int cancel, error;
 	unsigned held;
 	bool words_only;
 	unsigned n_wr, n_inline;
@@ -207,6 +209,8 @@ static inline struct v_conn *v_conn(const struct rt_conn *conn)
 /* ---- locks: cq.c. Cancellation is off while one is held, errno is kept ---- */
 struct v_guard {
 	int cancel, error;
+	bool blocked;		/* signals; mask: as they were */
+	uint64_t mask;
 };
 bool v_look_try(struct v_ctx *x, struct v_guard *g);
 void v_look_wait(struct v_ctx *x, struct v_guard *g);
@@ -247,6 +251,7 @@ int v_conn_prepare(struct rt_conn *conn, const struct rt_prepare *p);
 int v_conn_local(struct rt_conn *conn, void *buf, size_t *len);
 int v_conn_connect(struct rt_conn *conn, const struct rt_peer *peer);
 int v_drop_device(struct rt_ctx *ctx, const char *device);
+struct ibv_mr *v_reg_session(struct v_conn *c, struct ibv_pd *pd, void *addr, size_t n, int access);
 void v_reset(struct v_conn *c);				/* look lock: nothing comes or goes from here on */
 void v_destroy(struct v_conn *c);			/* look lock, and nobody posts: queue pair, regions, place */
 void v_free(struct v_conn *c);				/* look lock, destroyed */

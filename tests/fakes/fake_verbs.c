@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/fakes/fake_verbs.h"
@@ -84,7 +85,10 @@ static uint32_t next_qpn = 0x100, next_key = 0x1000;
 static bool held, dropped, late_data;
 static unsigned tear;
 static uint32_t lie;
-static struct { unsigned calls, left; int error; } plan[_FV_N];
+static struct { unsigned calls, left; int error; void (*on)(void); } plan[_FV_N];
+static unsigned gid_at = GID_AT;
+static int covered;
+static bool fork_safe;
 
 static void init(void)
 {
@@ -112,6 +116,8 @@ static void leave(void)
 static int hit(enum fv_fn fn)
 {
 	plan[fn].calls++;
+	if (plan[fn].on)
+		plan[fn].on();
 	if (plan[fn].left && !--plan[fn].left) {
 		errno = plan[fn].error;
 		return plan[fn].error;
@@ -167,13 +173,19 @@ static struct ibv_context *f_open_device(struct ibv_device *d)
 	return x ? &x->c : NULL;
 }
 
+static void close_fd(int fd)
+{
+	NEVER(fd >= 0 && !(covered && fd >= covered) && close(fd));
+}
+
 static int f_close_device(struct ibv_context *c)
 {
 	struct fctx *x = (struct fctx *)c;
 
 	enter();
 	NEVER(x->children);
-	NEVER(close(c->cmd_fd) || close(c->async_fd));
+	close_fd(c->cmd_fd);
+	close_fd(c->async_fd);
 	while (x->events) {
 		struct ev *e = x->events;
 
@@ -241,7 +253,7 @@ static ssize_t f_query_gid_table(struct ibv_context *c, struct ibv_gid_entry *e,
 		for (int type = IBV_GID_TYPE_ROCE_V1; type <= IBV_GID_TYPE_ROCE_V2; type++) {
 			NEVER((size_t)n >= max);
 			gid_of(i, e[n].gid.raw);
-			e[n].gid_index = type == IBV_GID_TYPE_ROCE_V2 ? GID_AT + i : 10 + i;
+			e[n].gid_index = type == IBV_GID_TYPE_ROCE_V2 ? gid_at + i : gid_at + 7 + i;
 			e[n].port_num = 1;
 			e[n++].gid_type = (uint32_t)type;
 		}
@@ -292,6 +304,8 @@ static struct ibv_mr *f_reg_mr(struct ibv_pd *pd, void *addr, size_t n, int acce
 		m->m = (struct ibv_mr){ .context = pd->context, .pd = pd, .addr = addr, .length = n };
 		m->m.lkey = m->m.rkey = next_key += 0x101;
 		m->access = access;
+		if (fork_safe)
+			madvise(addr, n, MADV_DONTFORK);
 		m->next = mrs;
 		mrs = m;
 		((struct fpd *)pd)->children++;
@@ -353,7 +367,7 @@ static int f_destroy_comp_channel(struct ibv_comp_channel *channel)
 
 	enter();
 	NEVER(ch->users);
-	NEVER(close(ch->ch.fd));
+	close_fd(ch->ch.fd);
 	((struct fctx *)ch->ch.context)->children--;
 	free(ch);
 	live--;
@@ -619,7 +633,7 @@ static int f_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *a, int mask)
 		break;
 	case IBV_QPS_RTR:
 		NEVER(q->state != IBV_QPS_INIT);
-		NEVER(a->ah_attr.grh.sgid_index < GID_AT || a->ah_attr.grh.sgid_index >= GID_AT + N_GIDS || !a->ah_attr.is_global);
+		NEVER(a->ah_attr.grh.sgid_index < gid_at || a->ah_attr.grh.sgid_index >= gid_at + N_GIDS || !a->ah_attr.is_global);
 		q->dest = a->dest_qp_num;
 		q->rq_psn = a->rq_psn;
 		q->dgid = a->ah_attr.grh.dgid;
@@ -870,6 +884,9 @@ void fv_reset(void)
 	held = dropped = late_data = false;
 	tear = chain_max = n_signalled = lie = 0;
 	memset(plan, 0, sizeof(plan));
+	gid_at = GID_AT;
+	covered = 0;
+	fork_safe = false;
 	leave();
 }
 
@@ -985,6 +1002,28 @@ void fv_event(enum ibv_event_type type, uint32_t qpn)
 		async(q->q.context, &e);
 	}
 	leave();
+}
+
+void fv_gid_at(unsigned at)
+{
+	gid_at = at ? at : GID_AT;
+}
+
+void fv_cover_from(int fd)
+{
+	covered = fd;
+}
+
+void fv_on(enum fv_fn fn, void (*call)(void))
+{
+	enter();
+	plan[fn].on = call;
+	leave();
+}
+
+void fv_fork_safe(bool safe)
+{
+	fork_safe = safe;
 }
 
 unsigned fv_longest_chain(void)

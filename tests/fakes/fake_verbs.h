@@ -56,6 +56,14 @@ void fv_event(enum ibv_event_type type, uint32_t qpn);
 /* the largest number of posts that one doorbell brought, and doorbells so far */
 unsigned fv_longest_chain(void);
 unsigned fv_signalled(void);
+/* the index of the first GID from now on; 0: the default */
+void fv_gid_at(unsigned at);
+/* close() of a number from there on answers EBADF, as the switch answers for what is ours; 0: none */
+void fv_cover_from(int fd);
+/* called in each call of fn, by its thread; NULL: nothing */
+void fv_on(enum fv_fn fn, void (*call)(void));
+/* what is registered is kept out of children, as by ibv_fork_init() */
+void fv_fork_safe(bool safe);
 /* the path of the fake device for GID i (0..3) */
 struct rt_path fv_path(unsigned i);
 

@@ -12,10 +12,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -622,6 +624,132 @@ Test(road, stop_while_somebody_is_inside, .timeout = 30)
 	pair_free(e);
 }
 
+/* a drain that goes on is no excuse: stop(0) says that nothing lands from its return on */
+Test(road, stop_cuts_off_what_drains, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t addr, w = 1, x;
+	uint32_t qpn, rkey;
+	int fds[16];
+	double t0;
+
+	if (real_device())
+		return;
+	pair_new(e);
+	memcpy(&qpn, e[0].local + 4, 4);
+	memcpy(&rkey, e[0].local + 36, 4);
+	memcpy(&addr, e[0].local + 40, 8);
+	fv_hold(true);
+	cr_assert_eq(put(&e[0], 100), 0);
+	e[0].r.stop(e[0].r.conn, 1);
+	cr_assert(fv_stale_write(qpn, addr, rkey, &w, 8), "it does not drain");
+	e[0].r.stop(e[0].r.conn, 1);
+	cr_assert(fv_stale_write(qpn, addr, rkey, &w, 8), "twice the same is not more");
+	t0 = now();
+	e[0].r.stop(e[0].r.conn, 0);
+	cr_assert_not(fv_stale_write(qpn, addr, rkey, &w, 8));
+	fv_hold(false);
+	e[1].r.poll(e[1].r.conn);
+	cr_assert_eq(head(&e[1]), 0, "what was posted went out all the same");
+	end_close(&e[0]);
+	UNTIL((rt_ctx_drain(e[0].ctx, &x, 1), rt_ctx_fds(e[0].ctx, fds, 16) == 1));
+	cr_assert_lt(now() - t0, 1.5, "there is nothing to wait for");
+	end_close(&e[1]);
+	rt_ctx_close(e[0].ctx);
+	rt_ctx_close(e[1].ctx);
+	cr_assert_eq(fv_live(), 0);
+}
+
+/* both: whoever counts on the queue would wait for ever */
+Test(road, a_broken_queue_is_an_error, .timeout = 30)
+{
+	static const enum fv_fn fns[] = { FV_poll_cq, FV_req_notify_cq };
+
+	if (real_device())
+		return;
+	for (unsigned i = 0; i < 2; i++) {
+		struct end e[2];
+		uint64_t x[4];
+
+		pair_new(e);
+		while (rt_ctx_drain(e[1].ctx, x, 4))
+			;
+		fv_fail_nth(fns[i], 1, EIO);
+		cr_assert_eq(rt_ctx_arm(e[1].ctx), 1, "%u: he would sleep", i);
+		cr_assert_eq(error(&e[1]), -ECONNRESET, "%u: error %d", i, error(&e[1]));
+		cr_assert_eq(error(&e[0]), 0);
+		cr_assert_eq(rt_ctx_drain(e[1].ctx, x, 4), 1);
+		cr_assert_eq(x[0], 101);
+		pair_free(e);
+	}
+}
+
+Test(road, errno_is_left_alone, .timeout = 30)
+{
+	struct end e[2];
+	uint64_t x, w = 1;
+
+	if (real_device())
+		return;
+	pair_new(e);
+	errno = 77;
+	cr_assert_eq(put(&e[0], 8), 0);
+	look(e);
+	rt_ctx_drain(e[0].ctx, &x, 1);
+	rt_ctx_arm(e[1].ctx);
+	cr_assert_eq(e[1].r.hold(e[1].r.conn, 1 | WSD_HOLD_WORDS), 0);
+	fv_fail_nth(FV_post_send, 1, EIO);
+	cr_assert_eq(e[1].r.word(e[1].r.conn, WSD_CTL_SEAM(0), &w, 8), 0);
+	e[1].r.release(e[1].r.conn);
+	cr_assert_eq(errno, 77, "a doorbell that failed");
+	cr_assert_eq(error(&e[1]), -ENETDOWN);
+	e[0].r.stop(e[0].r.conn, 1);
+	e[1].r.stop(e[1].r.conn, 0);
+	rt_ctx_drop_device(e[1].ctx, NULL);
+	cr_assert_eq(errno, 77);
+	pair_free(e);
+}
+
+static struct end *interrupted;
+static unsigned handled;
+
+static void stops(int sig)
+{
+	interrupted->r.stop(interrupted->r.conn, 0);
+	handled++;
+}
+
+static void interrupts(void)
+{
+	raise(SIGUSR1);
+}
+
+/* control calls are not made with handlers held off: who comes from one finds the look lock free, or others' */
+Test(road, a_handler_does_not_wait_for_its_own_thread, .timeout = 30)
+{
+	struct end e[2], more = {};
+
+	if (real_device())
+		return;
+	pair_new(e);
+	interrupted = &e[0];
+	signal(SIGUSR1, stops);
+	more.ctx = e[0].ctx;
+	more.m = fake_remote_new(0, RING, 0, 1, NONCE);
+	cr_assert_eq(rt_conn_new(&more.conn, more.ctx), 0);
+	fv_on(FV_alloc_pd, interrupts);
+	alarm(10);
+	cr_assert_eq(prepare(&more, 77), 0);
+	alarm(0);
+	fv_on(FV_alloc_pd, NULL);
+	cr_assert_eq(handled, 1);
+	cr_assert_eq(error(&e[0]), -ECANCELED);
+	interrupts();
+	cr_assert_eq(handled, 2, "signals stay blocked");
+	end_close(&more);
+	pair_free(e);
+}
+
 Test(road, device_is_dropped, .timeout = 30)
 {
 	struct end e[2];
@@ -655,6 +783,7 @@ Test(road, device_is_dropped, .timeout = 30)
 /* what the parent's connection is in a child; 0, or bits that say what is wrong */
 static int as_a_child(struct end e[2], const int *fds, int n)
 {
+	struct rt_mr *mr;
 	char line[512];
 	int bad = 0;
 	FILE *f;
@@ -665,6 +794,8 @@ static int as_a_child(struct end e[2], const int *fds, int n)
 		bad |= (fcntl(fds[i], F_GETFD) >= 0) * 2;
 	bad |= (put(&e[0], 1) != -ECONNRESET) * 4;
 	bad |= (e[0].r.poll(e[0].r.conn) != 0) * 8;
+	bad |= (rt_mr_new(&mr, e[0].conn, line, sizeof(line), RT_ACCESS_LOCAL) != -ECONNRESET) * 8;
+	bad |= (((uint8_t *)e[1].m)[e[1].m->off_rx0] != byte_at(0)) * 16;
 	bad |= (head(&e[1]) < 8) * 16;
 	f = fopen("/proc/self/maps", "r");
 	while (f && fgets(line, sizeof(line), f))
@@ -716,6 +847,33 @@ Test(road, child_lets_go, .timeout = 60)
 	/* the parent's connection is as it was */
 	cr_assert_eq(put(&e[0], 8), 0);
 	arrives(e, 1, 16);
+	pair_free(e);
+}
+
+/* RDMAV_FORK_SAFE is for private memory */
+Test(road, child_reads_though_the_library_is_fork_safe, .timeout = 60)
+{
+	struct end e[2];
+	int status, fds[16], n;
+	uint64_t addr;
+	uint32_t rkey;
+
+	if (real_device())
+		return;
+	fv_fork_safe(true);
+	pair_new(e);
+	cr_assert_eq(e[1].r.ring1(e[1].r.conn, 0, RING1, &addr, &rkey), 0);
+	cr_assert_eq(put(&e[0], 8), 0);
+	arrives(e, 1, 8);
+	n = (int)rt_ctx_fds(e[0].ctx, fds, 16);
+	pid_t pid = fork();
+	if (!pid) {
+		alarm(20);
+		status = ((volatile uint8_t *)e[1].m)[e[1].m->off_rx1] + ((volatile uint8_t *)e[0].m)[e[0].m->off_tx0] != byte_at(0);
+		_exit(as_a_child(e, fds, n) | status);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0, "child: %#x", status);
 	pair_free(e);
 }
 
@@ -920,6 +1078,72 @@ static unsigned count_fds(void)
 		n++;
 	closedir(d);
 	return n;
+}
+
+/* the kernel's table of descriptors, which every fork copies, grows with the highest number */
+Test(road, descriptors_are_high_but_not_too_high, .timeout = 30)
+{
+	struct rlimit l;
+	struct end e[2];
+	int fds[16], n;
+
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &l), 0);
+	l.rlim_cur = l.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+	pair_new(e);
+	n = (int)rt_ctx_fds(e[0].ctx, fds, 16);
+	cr_assert_eq(n, 4);
+	for (int i = 0; i < n; i++)
+		cr_assert(fds[i] < 8192 && fds[i] > (l.rlim_max < 8192 ? 64 : 4096), "descriptor %d", fds[i]);
+	pair_free(e);
+}
+
+/* what the switch hides it does not let libibverbs close: with no number left to move to it is closed all the same */
+Test(road, closes_without_a_number_left, .timeout = 30)
+{
+	struct rlimit l = { 256, 256 };
+	unsigned before = count_fds();
+	struct end e[2];
+	int fds[256], n = 0;
+
+	if (real_device())
+		return;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+	pair_new(e);
+	while ((fds[n] = dup(2)) >= 0)
+		n++;
+	fv_cover_from(100);
+	for (int i = 0; i < 2; i++) {
+		e[i].r.stop(e[i].r.conn, 0);
+		end_close(&e[i]);
+	}
+	while (n)
+		close(fds[--n]);
+	for (int i = 0; i < 2; i++)
+		rt_ctx_close(e[i].ctx);
+	fv_cover_from(0);
+	cr_assert_eq(fv_live(), 0);
+	cr_assert_eq(count_fds(), before, "the device is still open");
+}
+
+/* struct ibv_ah_attr has a byte for it */
+Test(road, a_gid_out_of_reach, .timeout = 30)
+{
+	struct end e = {};
+
+	if (real_device())
+		return;
+	e.ctx = ctx_new();
+	e.m = fake_remote_new(0, RING, 0, 1, NONCE);
+	cr_assert_eq(rt_conn_new(&e.conn, e.ctx), 0);
+	fv_gid_at(256);
+	cr_assert_eq(prepare(&e, 1), -ENODEV);
+	fv_gid_at(248);
+	cr_assert_eq(prepare(&e, 1), 0);
+	fv_gid_at(0);
+	end_close(&e);
+	rt_ctx_close(e.ctx);
+	cr_assert_eq(fv_live(), 0);
 }
 
 /* every call of the library that acquires something fails once */
