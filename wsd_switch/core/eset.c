@@ -46,6 +46,7 @@
 #define IN_EVENTS	(EPOLLIN | EPOLLRDNORM)
 #define EVENT_BITS	(EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | \
 			 EPOLLWRBAND | EPOLLMSG)
+#define FD_TOP_MAX	8192	/* the kernel's table, which each fork copies, grows with the highest number */
 #define HASH		256u
 #define SETS_PER_CHUNK	64u
 
@@ -695,7 +696,7 @@ int fd_to_top(int fd)
 
 	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
 		return fd;
-	from = l.rlim_cur > (1u << 20) ? (int)(1u << 20) - 1 : (int)l.rlim_cur - 1;
+	from = l.rlim_cur > FD_TOP_MAX ? FD_TOP_MAX - 512 : (int)l.rlim_cur - 1;
 	for (; hi < 0 && from > 64; from -= 16)
 		hi = real.fcntl64(fd, F_DUPFD_CLOEXEC, from);
 	if (hi < 0)

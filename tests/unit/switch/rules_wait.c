@@ -5,6 +5,7 @@
  * The other thread or process is a hook in the kernel call that stands at the place where the rule says it may come.
  */
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 
 #include "tests/unit/switch/ends.h"
@@ -473,4 +474,20 @@ Test(gate, G24_select_asks_the_kernel_before_it_spins)
 	cr_assert(first_zero, "it span, and slept in the end, over a socket that was readable");
 	cr_assert(is_open(ab), "and closed its gate");
 	expect_str(b, 10, "x");
+}
+
+/* ---- our own descriptors ---- */
+
+/* the kernel's table of them, which every fork copies, grows with the highest number */
+Test(gate, our_numbers_are_high_but_not_too_high)
+{
+	struct rlimit l;
+	int fd;
+
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &l), 0);
+	l.rlim_cur = l.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+	fd = fd_to_top(dup(0));
+	cr_assert(fd < 8192 && fd > (l.rlim_max < 8192 ? 64 : 4096), "%d", fd);
+	close(fd);
 }
