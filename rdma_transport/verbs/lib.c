@@ -63,8 +63,11 @@ int rt_verbs_lib_get(const struct rt_verbs_lib **ret)
 		return -ENOMEM;
 	RT_FAULT_POINT(r, -ENOSYS, out);
 	pthread_mutex_lock(&lock);
-	if (!handle)
+	if (!handle) {
 		handle = dlopen("libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
+		if (handle)
+			rt_verbs_drivers(handle);
+	}
 	if (handle && !complete)
 		complete = look_up();
 	pthread_mutex_unlock(&lock);

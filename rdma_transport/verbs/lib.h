@@ -50,5 +50,7 @@ struct rt_verbs_lib {
 
 /* lib.c: 0; -ENOSYS: no libibverbs here, or one that lacks a function; -ENOMEM: it would complain of the limit of locked memory on stderr */
 int rt_verbs_lib_get(const struct rt_verbs_lib **ret);
+/* driver.c: with dlopen()'s handle of libibverbs, before its first list of devices. Cannot fail */
+void rt_verbs_drivers(void *libibverbs);
 
 #endif
