@@ -6,8 +6,8 @@
  * (wsd/remote_session.h), which all processes of the end map. Each direction is plain TCP until Y granted and X started, then puts and
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
- * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_wait.c sleeping beside TCP and the
- * device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_ctl.c life.
+ * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_peek.c looking ahead; agreed_wait.c
+ * sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_ctl.c life.
  *
  * Invariants:
  *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent;
@@ -166,6 +166,18 @@ void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditio
 void agreed_rx_dead(struct thr *t, struct conn *c, int fd);
 void agreed_swallow(struct thr *t, struct conn *c, int fd);	/* before the last close */
 bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* ---- agreed_peek.c ---- */
+/*
+ * Shows in v all that a receive could have now, of both roads, in order, as far as it goes; with MSG_TRUNC, or without v (to INT32_MAX), it only
+ * counts. -EAGAIN: Start is there; -EFAULT. *ret_end, if asked for: what may come behind that. rx_lock; not PLAIN
+ */
+enum ahead_end {
+	AHEAD_MORE,
+	AHEAD_FIN,	/* a FIN has come, which may have overtaken ring bytes (A7) */
+	AHEAD_END,	/* nothing */
+};
+ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enum ahead_end *ret_end);
 
 /* ring bytes that came in all sessions, taken or not */
 uint64_t agreed_ring_in(struct conn *c);

@@ -31,6 +31,7 @@
 #define BEHIND_NAP_MS	20		/* a frame stands behind ring bytes that have not come: they, or the daemon's, will wake us */
 #define END_NAP_MS	1
 #define CHILD_NAP_MS	20
+#define PEEK_NAP_MS	2
 #define ASK_NAP_MS	10		/* a question that the provider was too busy for is asked again */
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
 
@@ -38,6 +39,7 @@ struct need {
 	bool no_kernel;		/* what the kernel has is not to be read now: do not wait for POLLIN */
 	unsigned nap_ms;
 	bool quick;		/* in: what takes asking the kernel can wait: -EAGAIN at once */
+	enum ahead_end end;	/* of a peek */
 	uint32_t changes;	/* of the road, before it was looked at */
 };
 
@@ -131,6 +133,18 @@ static int broken(struct conn *c, int fd, const char *what)
 	return -ECONNRESET;
 }
 
+/* a FIN without END: the daemons are asked. false: they had their time */
+static bool ask_end(struct conn *c)
+{
+	struct road *r = road_of(c);
+
+	if (!(atomic_fetch_or(&r->asked, 1u << WSD_SAN_END) & (1u << WSD_SAN_END))) {
+		r->end_when = tsc_now();
+		agreed_ask(c, WSD_SAN_END, 0, 0);
+	}
+	return tsc_now() - r->end_when <= (uint64_t)US(END_WAIT_US);
+}
+
 /* the kernel's end of stream, or a part of a header before it. 1: that is the end; 0: *n, look again; -errno */
 static int at_fin(struct conn *c, int fd, struct need *n)
 {
@@ -141,11 +155,7 @@ static int at_fin(struct conn *c, int fd, struct need *n)
 		return 1;
 	if (k < 0)
 		return broken(c, fd, "the end of the stream cannot be had");
-	if (!(atomic_fetch_or(&r->asked, 1u << WSD_SAN_END) & (1u << WSD_SAN_END))) {
-		r->end_when = tsc_now();
-		agreed_ask(c, WSD_SAN_END, 0, 0);
-	}
-	if (tsc_now() - r->end_when > (uint64_t)US(END_WAIT_US))
+	if (!ask_end(c))
 		return broken(c, fd, "the stream ended without saying where, and no daemon knows");
 	n->no_kernel = true;
 	n->nap_ms = END_NAP_MS;
@@ -402,6 +412,8 @@ static ssize_t granted(struct conn *c, int fd, const struct vec *v, int flags)
 		return take_vec(c, fd, v, (uint64_t)q, flags);
 	io = (struct iovec){ &x, 1 };
 	k = take(c, fd, &io, 1, MSG_PEEK);
+	if (k > 0 && rx_at_mark(fd) && !road_start(r, &S))	/* the kernel counts up to an urgent byte; who sent one starts no more */
+		return take_vec(c, fd, v, v->len, flags);
 	if (k == -EAGAIN || k > 0)
 		return k > 0 ? 0 : k;
 	/* an end, or an error: but what X sent by RDMA before it is older (F3) */
@@ -439,6 +451,14 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	case WSD_Y_DROPPING:
 		k = framed(c, fd, v, flags, n);
 		break;
+	}
+	/* that was one step; a peek shows all that is there, as TCP does */
+	if (k > 0 && (flags & MSG_PEEK) && (size_t)k < v->len) {
+		k = agreed_ahead(c, fd, v, flags, flags & MSG_WAITALL ? &n->end : NULL);
+		if (k == -EAGAIN)
+			k = 0;		/* Start is there */
+		if (n->end == AHEAD_FIN && !ask_end(c))
+			n->end = AHEAD_END;
 	}
 	cnt_add(&s->sleepers, -1u);
 	agreed_unlock(&s->rx_lock);
@@ -569,6 +589,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		r = road_of(c);		/* another one after a renewal */
 		agreed_obey(t, c, fd, false);
 		y = atomic_load(&r->rs->ystate);
+		if (unlikely(got && y != WSD_Y_FRAMED && rx_at_mark(fd)))
+			return (ssize_t)got;		/* reads stop before an urgent byte */
 		if (y == WSD_Y_PLAIN || y == WSD_Y_DONE) {
 			if (!nb)
 				agreed_obey(t, c, fd, true);	/* it may sleep there */
@@ -589,11 +611,21 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		}
 		n.quick = !nb && !ask && !got;	/* with bytes in hand all that is there goes with them, as in TCP */
 		k = pump(t, c, fd, v, flags, &n);
+		if (k > 0 && unlikely(flags & MSG_PEEK)) {
+			if (nb || !(flags & MSG_WAITALL) || (size_t)k == v->len || n.end == AHEAD_END)
+				return k;
+			if (until < 0)
+				until = agreed_timeout(c, fd, SO_RCVTIMEO);
+			/* what is there stays there, so nothing tells that more comes */
+			if (road_sleep(t, c, fd, 0, until, PEEK_NAP_MS, n.changes) < 0)
+				return k;
+			continue;
+		}
 		if (k > 0) {
 			ask = false;
 			got += (size_t)k;
 			vec_skip(v, (size_t)k);
-			if (v->len == 0 || (flags & MSG_PEEK))
+			if (v->len == 0)
 				return (ssize_t)got;
 			continue;
 		}
@@ -631,57 +663,6 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 
 /* ---- what waits and FIONREAD want to know ---- */
 
-/* payload behind a header that is next, as far as it is there */
-static uint64_t inq_header(struct conn *c, int fd, int q)
-{
-	struct road *r = road_of(c);
-	uint8_t hdr[WSD_FRAME_SIZE];
-	struct iovec io = { hdr, sizeof(hdr) };
-	struct wsd_frame f;
-
-	if (atomic_load(&r->rs->part_C) != ~0ull || q <= (int)WSD_FRAME_SIZE || take(c, fd, &io, 1, MSG_PEEK) != (ssize_t)sizeof(hdr) ||
-	    frame_get(&f, hdr, r->nonce, r->epoch) < 0 || f.kind != WSD_FRAME_DATA || road_header(r, &f) != 1)
-		return 0;
-	q -= (int)WSD_FRAME_SIZE;
-	return f.len < (uint32_t)q ? f.len : (uint32_t)q;
-}
-
-int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
-{
-	struct road *r = road_of(c);
-	uint64_t k, sum = 0;
-	int q = 0;
-	uint32_t y;
-
-	if (road_mine(r)) {
-		sig_hold();
-		r->p.poll(r->p.conn);
-		sig_release();
-	}
-	y = atomic_load(&r->rs->ystate);
-	if ((y != WSD_Y_FRAMED && y != WSD_Y_DROPPING) || !agreed_lock(t, c, fd, &c->s->rx_lock))
-		return real.ioctl(fd, SIOCINQ, &q) < 0 ? -errno : q;
-	if (real.ioctl(fd, SIOCINQ, &q) < 0)
-		q = 0;
-	switch (road_next(r, road_C(c), &k)) {
-	case STEP_RING:
-		sum = k;
-		break;
-	case STEP_PLAIN:
-	case STEP_PAYLOAD:
-	case STEP_BACKLOG:
-		sum = k < (uint64_t)q ? k : (uint64_t)q;
-		break;
-	case STEP_HEADER:
-		sum = inq_header(c, fd, q);
-		break;
-	default:
-		break;
-	}
-	agreed_unlock(&c->s->rx_lock);
-	return (int64_t)sum;
-}
-
 uint64_t agreed_ring_in(struct conn *c)
 {
 	struct road *r = road_of(c);
@@ -710,6 +691,27 @@ static bool readable(struct thr *t, struct conn *c, int fd, struct need *n)
 			return false;	/* it returned: the kernel's answer counts, the caller asks it */
 	}
 	return true;
+}
+
+int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
+{
+	ssize_t k = -EAGAIN;
+	int q = 0, i, e = errno;
+
+	for (i = 0; i < 64 && k == -EAGAIN && !agreed_plain_in(c); i++) {
+		struct need n = { 0 };
+
+		(void)readable(t, c, fd, &n);	/* what stands in the way */
+		if (!agreed_lock(t, c, fd, &c->s->rx_lock))
+			return -ECONNRESET;
+		if (!agreed_plain_in(c))
+			k = agreed_ahead(c, fd, NULL, 0, NULL);
+		agreed_unlock(&c->s->rx_lock);
+	}
+	if (k < 0)
+		k = real.ioctl(fd, SIOCINQ, &q) < 0 ? -errno : q;
+	errno = e;
+	return k;
 }
 
 /* Headers and bytes that were had are not the program's: unread in the kernel at the last close they would reset the connection, and take with

@@ -737,7 +737,7 @@ static ssize_t fail(int e)
 }
 
 /* TCP stands at the urgent mark */
-static bool at_mark(int fd)
+bool rx_at_mark(int fd)
 {
 	int v = 0;
 
@@ -902,7 +902,7 @@ static ssize_t rx_peek(struct thr *t, struct conn *c, int fd, struct vec *v, int
 			}
 			got += (size_t)k;
 		}
-		if (got < v->len && real.ioctl(fd, SIOCINQ, &more) == 0 && (size_t)more > first && !at_mark(fd)) {
+		if (got < v->len && real.ioctl(fd, SIOCINQ, &more) == 0 && (size_t)more > first && !rx_at_mark(fd)) {
 			k = peek_kernel(t, c, fd, v, got, first);
 			if (k > 0)
 				got += (size_t)k;
@@ -1144,7 +1144,7 @@ again:
 	if (got && unlikely(atomic_load(&s->C) != at_c))
 		goto done;	/* another reader was at TCP meanwhile (G12) */
 	if ((g & (WSD_GATE_OPEN | WSD_GATE_ON_RING)) == WSD_GATE_OPEN) {
-		if (got && at_mark(fd))
+		if (got && rx_at_mark(fd))
 			goto done;	/* an urgent byte is next: reads stop there */
 		r = take_tcp_queued(t, c, fd, v, flags, g);
 		if (r > 0) {
@@ -1185,7 +1185,7 @@ again:
 		cnt_add(&s->sleepers, -1u);
 		goto again;
 	}
-	if (got && unlikely(atomic_load(&s->taken) != taken || at_mark(fd))) {
+	if (got && unlikely(atomic_load(&s->taken) != taken || rx_at_mark(fd))) {
 		cnt_add(&s->sleepers, -1u);
 		goto done;	/* another reader was at the ring meanwhile (G12), or an urgent byte is next: reads stop there */
 	}

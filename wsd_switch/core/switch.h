@@ -512,6 +512,7 @@ ssize_t rx_recvmsg_tcp(struct thr *t, struct conn *c, int fd, struct msghdr *m, 
 ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 /* stages without a ring: the kernel's call, counted. -2 (TX_AGAIN, RX_AGAIN): an agreed direction is not plain any more, nothing was done */
 ssize_t tx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+bool rx_at_mark(int fd);
 ssize_t rx_plain(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t tx_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
 bool tx_before_tcp(struct conn *c, int fd);		/* G22: false: errno says why not */
