@@ -138,6 +138,7 @@ struct wsd_peer_ended {
 	uint32_t reserved;
 };
 #define WSD_PEER_ENDED_DRAINED	1u	/* all of it was completed: no FILL follows */
+#define WSD_PEER_ENDED_LEFT	2u	/* nobody holds the socket any more: nor does anybody read */
 
 struct wsd_peer_fill {			/* tail: n_seams of struct wsd_peer_seam, then len bytes */
 	uint64_t from;			/* ring offset */

@@ -99,6 +99,7 @@ struct wsd_remote {
 	_Atomic uint32_t end_valid;		/* 0: not known, 1: end_posted, 2: cannot be had */
 	_Atomic uint32_t rx1_allowed, tx1_allowed;	/* bytes of ring 1 that may be registered */
 	_Atomic uint32_t owner_gone;		/* the process with the queue pair is gone: heads do not rise any more but by fill */
+	_Atomic uint32_t peer_left;		/* nobody holds the peer's socket any more. Before end_valid */
 	struct wsd_seam fill_seam[WSD_REMOTE_SEAMS];	/* seams inside [fill_from, filled), in the slot of their n; before filled */
 
 	/* written by X. The daemon reads posted, cursor, S, xstate, the seams and ring1_from to send what a dead process left (A7) */

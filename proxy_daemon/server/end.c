@@ -18,6 +18,7 @@
 
 #define CHECK_FIRST_US	1000u		/* the client withdraws just before it closes */
 #define CHECK_LAST_US	2000000u	/* then the sweep looks after it */
+#define CHECK_HELD_US	64000u		/* who holds it then is not just about to close it */
 #define LONELY_US	1000000u	/* a peer that cannot be seen for so long is not here */
 
 static const uint8_t mapped_prefix[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
@@ -815,6 +816,8 @@ static int on_check(sd_event_source *source, uint64_t usec, void *data)
 		return 0;
 	}
 	e->check_delay_us *= 2;
+	if (e->check_delay_us > CHECK_HELD_US)
+		remote_still_held(e);
 	if (e->check_delay_us > CHECK_LAST_US) {
 		e->check = sd_event_source_disable_unref(e->check);
 		return 0;
@@ -881,8 +884,11 @@ void end_sweep(struct server *srv, unsigned max)
 			if (e->state == END_WAITING)
 				end_refuse(e, WSD_R_NOT_TCP);
 			end_free(e);
-		} else if (e->state == END_WAITING)
+		} else if (e->state == END_WAITING) {
 			look_for_peer(e);
+		} else if (!e->check) {
+			remote_still_held(e);
+		}
 	}
 }
 

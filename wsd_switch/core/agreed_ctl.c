@@ -58,7 +58,7 @@ static bool may_come_back(const struct road *r)
 	case WSD_R_NONE:
 	case WSD_R_RDMA_FAILED:
 	case WSD_R_UNLOADING:
-		return !atomic_load(&r->leave);
+		return !atomic_load(&r->leave) && !atomic_load(&r->rs->peer_left);
 	}
 	return false;
 }

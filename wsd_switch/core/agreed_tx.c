@@ -299,8 +299,22 @@ static bool must_return(struct conn *c, bool ask)
 		sig_release();
 	}
 	road_credit(r, &flags);
-	return road_error(r) || (flags & WSD_CREDIT_RETURN) || atomic_load_explicit(&r->leave, memory_order_relaxed) ||
+	return road_error(r) || atomic_load_explicit(&r->rs->peer_left, memory_order_relaxed) || (flags & WSD_CREDIT_RETURN) || atomic_load_explicit(&r->leave, memory_order_relaxed) ||
 	       atomic_load_explicit(&r->rs->revoked, memory_order_relaxed) || atomic_load_explicit(&r->rs->x_return, memory_order_relaxed);
+}
+
+/*
+ * tx_lock held. Nobody holds the peer's socket: its kernel would answer what we send with a reset, and throw away what its program sent before it
+ * went. So nothing of ours is sent any more; what the program sends from here on is plain, and gets TCP's answer.
+ */
+static void left(struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+
+	atomic_store(&r->rs->rest, 0);
+	nagle_back(c, fd);
+	atomic_store(&r->rs->xstate, WSD_X_DONE);
+	log_debug("conn %u: the peer has left", c->index);
 }
 
 /* tx_lock held, FRAMED: no more puts from here on */
@@ -449,7 +463,7 @@ static bool try_start(struct conn *c, bool at_wait)
 	struct road *r = road_of(c);
 	uint64_t h = atomic_load_explicit(&c->s->H, memory_order_relaxed);
 
-	if (!road_mine(r) || road_error(r) || atomic_load(&r->leave) || atomic_load(&r->rs->revoked) || atomic_load(&r->rs->x_return) ||
+	if (!road_mine(r) || road_error(r) || atomic_load(&r->leave) || atomic_load(&r->rs->revoked) || atomic_load(&r->rs->x_return) || atomic_load(&r->rs->peer_left) ||
 	    (atomic_load(&c->s->flags) & (S_SHUT_WR | S_BROKEN | S_FOREIGN | S_NO_PUT)) || !road_granted(r))
 		return false;
 	if (!r->granted_H)
@@ -500,7 +514,10 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 		started(c, fd);
 	else if (x == WSD_X_UNDECIDED)
 		decided(c, fd);
-	if (atomic_load(&rs->xstate) == WSD_X_FRAMED && must_return(c, false))
+	x = atomic_load(&rs->xstate);
+	if (x != WSD_X_ENDED && x != WSD_X_DONE && atomic_load(&rs->peer_left))
+		left(c, fd);
+	else if (x == WSD_X_FRAMED && must_return(c, false))
 		return_begin(c);
 	if (atomic_load(&rs->xstate) == WSD_X_RETURNING)
 		(void)return_go(c, fd);

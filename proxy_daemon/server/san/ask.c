@@ -20,13 +20,13 @@ static uint64_t posted_of(const struct remote *r)
 
 int remote_say_ended(struct remote *r)
 {
-	struct wsd_peer_ended m = { .posted = posted_of(r) };
+	struct wsd_peer_ended m = { .posted = posted_of(r), .flags = r->left ? WSD_PEER_ENDED_LEFT : 0 };
 	int res;
 
 	if (r->said_ended)
 		return 0;
 	if (r->drained == m.posted && m.posted) {
-		m.flags = WSD_PEER_ENDED_DRAINED;
+		m.flags |= WSD_PEER_ENDED_DRAINED;
 	} else {
 		res = fill_send(r, m.posted);
 		if (res == -ENOBUFS || res == -ENOTCONN)

@@ -406,6 +406,9 @@ void remote_close(struct end *e, uint32_t reason)
 		tell_reason(r, WSD_PEER_WITHDRAW, reason ? reason : WSD_R_NOT_TCP);
 	} else {
 		say_decided(r);
+		/* what was said of a shutdown is said again: nothing that is sent here now is read */
+		r->left = !reason;
+		r->said_ended = r->said_ended && !r->left;
 		if (remote_say_ended(r) && r->key.far && !r->peer_gone) {
 			/* the rest goes when the link has room, or is there again */
 			lose_maker(r);
@@ -436,9 +439,25 @@ void remote_maker_gone(struct conn *c)
 			continue;	/* end_conn_gone() has ended, or ends, what was being set up */
 		atomic_store(&r->mem.rs->owner_gone, 1);
 		(void)fill_send(r, UINT64_MAX);
-		remote_want_return(r);
+		r->return_due = true;
+		if (r->end && r->end->conn)
+			remote_still_held(r->end);
 		remote_wake(r);
 	}
+}
+
+/*
+ * A RETURN that comes to a socket nobody holds is answered with a reset, which throws away what its process sent last and the peer has not read:
+ * so the peer is not asked for one before it is known that somebody is there to read it.
+ */
+void remote_still_held(struct end *e)
+{
+	struct remote *r = e->rdma;
+
+	if (!r || !r->return_due)
+		return;
+	r->return_due = false;
+	remote_want_return(r);
 }
 
 /* ---- setting up ---- */
@@ -583,6 +602,8 @@ void remote_hear(struct remote *r, const struct peer_msg *m)
 		return;
 	switch (m->hdr.type) {
 	case WSD_PEER_ENDED:
+		if (m->body.ended.flags & WSD_PEER_ENDED_LEFT)
+			atomic_store(&rs->peer_left, 1);
 		store_end(r, m->body.ended.posted);
 		break;
 	case WSD_PEER_FILL:

@@ -64,6 +64,8 @@ struct remote {
 	uint64_t down_us;		/* since when there is no link; 0: there is */
 	uint64_t fill_due;		/* so far, when the link has room again; 0: nothing is */
 	bool said_ended, said_broken;
+	bool left;			/* nobody holds our socket any more */
+	bool return_due;		/* the maker is gone: WANT_RETURN, if somebody else holds the socket */
 	sd_event_source *deadline;
 
 	/* what we send: never believed from the page what we know ourselves */
@@ -107,6 +109,8 @@ int remote_send_again(struct remote *r, struct conn *c, uint64_t cookie, const s
 void remote_close(struct end *e, uint32_t reason);
 /* a client's connection ends: it made queue pairs */
 void remote_maker_gone(struct conn *c);
+/* somebody holds the socket of an end whose client is gone, and it is not just being closed */
+void remote_still_held(struct end *e);
 /* another message of the other end has come */
 void remote_hear(struct remote *r, const struct peer_msg *m);
 /* no new start, return what can be: the daemon stops, or the device has gone */

@@ -488,6 +488,11 @@ Test(remote, end_is_answered_behind_a_shutdown)
 	ask(&f[1], WSD_SAN_END, 0, 0);
 	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
 	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 10);
+	cr_expect_eq(atomic_load(&f[1].rs->peer_left), 0, "it reads");
+	proxy_client_withdraw(f[0].pc, f[0].cookie, WSD_R_NONE, 0);
+	close(p.end[0]);
+	p.end[0] = -1;
+	cr_expect(UNTIL(atomic_load(&f[1].rs->peer_left) == 1), "said again");
 	done(f, &p);
 }
 
@@ -532,10 +537,12 @@ Test(remote, the_owner_dies_and_the_socket_lives)
 	cr_expect(UNTIL(atomic_load(&f[0].rs->owner_gone) == 1));
 	cr_expect(UNTIL(atomic_load(&f[1].rs->x_return) == 1));
 	cr_expect_eq(atomic_load(&f[1].rs->end_valid), 0);
+	cr_expect_eq(atomic_load(&f[1].rs->peer_left), 0);
 	close(p.end[0]);
 	p.end[0] = -1;
 	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
 	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 500);
+	cr_expect_eq(atomic_load(&f[1].rs->peer_left), 1);
 	done(f, &p);
 }
 
@@ -574,6 +581,8 @@ Test(remote, a_killed_process_leaves_its_tail)
 	cr_assert(UNTIL(atomic_load(&f[1].rs->end_valid) == 1));
 	cr_expect_eq(atomic_load(&f[1].rs->end_posted), 321);
 	check_filled(&f[1], 0, 321);
+	cr_expect_eq(atomic_load(&f[1].rs->peer_left), 1);
+	cr_expect_eq(atomic_load(&f[1].rs->x_return), 0, "a RETURN would be answered with a reset, and the tail in TCP be lost");
 	done(f, &p);
 }
 

@@ -7,6 +7,7 @@
  */
 #include "tests/unit/switch/ends.h"
 
+#include <linux/sockios.h>
 #include <pthread.h>
 
 #include "tests/unit/switch/fake_road.h"
@@ -854,6 +855,24 @@ Test(rules_agreed, a7_end_unread_no_reset, .timeout = 10)
 	wait_fin(a);
 	expect_str(a, 10, "answer");
 	cr_assert_eq(recv(a, back, 8, 0), 0);
+}
+
+/* nobody holds the peer's socket: nothing of ours is sent there, or its kernel's reset throws away what is on its way to us */
+Test(rules_agreed, a7_peer_left_no_return, .timeout = 10)
+{
+	int q = -1;
+
+	framed();
+	cr_assert_eq(send(a, "unread", 6, 0), 6);
+	fake_all();
+	atomic_store(&X->rs->peer_left, 1);
+	atomic_store(&X->rs->x_return, 1);
+	expect_err(recv(a, back, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	wait_fin(b);
+	cr_assert_eq(real.ioctl(b, SIOCINQ, &q), 0);
+	cr_assert_eq(q, 0);
 }
 
 /* ---- A9 ---- */
