@@ -9,11 +9,12 @@ set -u -o pipefail
 RXE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 T=$(mktemp -d)
 PIDS=()
-trap 'rc=$?; [ ${#PIDS[@]} = 0 ] || kill -KILL "${PIDS[@]}" 2>/dev/null; rm -rf "$T"; exit $rc' EXIT
+UNDO=:		# what a script changed in the machine is put back last
+trap 'rc=$?; [ ${#PIDS[@]} = 0 ] || kill -KILL "${PIDS[@]}" 2>/dev/null; $UNDO; rm -rf "$T"; exit $rc' EXIT
 
 fail() {
 	echo "FAILED: $*" >&2
-	tail -n 5 "$T"/*.log 2>/dev/null | cut -c1-200 >&2
+	tail -n "${WSD_TEST_SHOW:-5}" "$T"/*.log 2>/dev/null | cut -c1-200 >&2
 	exit 1
 }
 

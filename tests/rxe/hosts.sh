@@ -7,11 +7,12 @@ WSDRUN=$WSD_BUILD/tools/wsdrun
 if [ "$WSD_RXE_HOST" = 1 ]; then ROLE=listen SERVER=$WSD_RXE_ADDRESS; else ROLE=connect SERVER=$WSD_RXE_PEER; fi
 export WSD_PROXY_SOCKET=$T/d/proxyd.sock
 
-# daemon_up [LINE...]: with these lines in [san]; DAEMON is its process
+# daemon_up [LINE...]: with these lines in [san], in SUBNETS; DAEMON is its process
+SUBNETS="$WSD_RXE_ADDRESS/24, $WSD_RXE_ADDRESS6/64"
 daemon_up() {
 	(umask 077 && printf '%064d\n' 1 >"$T/key")
 	{
-		printf '[san]\nsubnets = %s/24, %s/64\nkey-file = %s\n' "$WSD_RXE_ADDRESS" "$WSD_RXE_ADDRESS6" "$T/key"
+		printf '[san]\nsubnets = %s\nkey-file = %s\n' "$SUBNETS" "$T/key"
 		[ $# = 0 ] || printf '%s\n' "$@"
 	} >"$T/conf"
 	start "daemon$((++DAEMONS))" "$WSD_BUILD/proxy_daemon/wsd-proxyd" --system --socket "$WSD_PROXY_SOCKET" --config "$T/conf" --log-level debug
@@ -20,10 +21,10 @@ daemon_up() {
 }
 DAEMONS=0
 
-# linked: the daemons know each other, so that the first offers are not lost on the way to that
+# linked [NAME [PEER]]: the daemons know each other, so that the first offers are not lost on the way to that
 linked() {
 	meet "up-${1:-}"
-	until_true 20 "$WSD_BUILD/tools/wsdctl" peers --try "$WSD_RXE_PEER" >/dev/null 2>&1 || fail "no link between the daemons"
+	until_true 20 "$WSD_BUILD/tools/wsdctl" peers --try "${2:-$WSD_RXE_PEER}" >/dev/null 2>&1 || fail "no link between the daemons"
 	meet "linked-${1:-}"
 }
 
@@ -56,6 +57,15 @@ traffic_ends() {
 	TRAFFIC=()
 }
 state_of() { cat /proc/"$1"/task/*/{wchan,syscall} 2>/dev/null | tr '\n' ' '; }
+
+# stood NAME SINCE: "AFTER BEFORE", in milliseconds: how long after SINCE the first bytes came (0: it did not stand), and the longest time
+# that it had stood before. An emulated host of a busy machine stands for a second now and then for no reason of ours.
+stood() {
+	awk -v since="$2" '$1 != "gap" { next }
+		$3 * 1000 <= since { if ($3 - $2 > before) before = $3 - $2; next }
+		$2 * 1000 < since + 1000 && !after { after = $3 * 1000 - since }
+		END { print int(after), int(before * 1000) }' "$T/$1.log"
+}
 
 # uptime_ms, of CLOCK_MONOTONIC
 uptime_ms() {
