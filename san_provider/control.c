@@ -131,6 +131,7 @@ int WSPAPI san_control(LPWSDCONTROL control, LPINT lpErrno)
 		.subnets = subnets,
 		.forced = forced,
 		.set_options = set_options,
+		.abandon = san_abandon,
 	};
 	return 0;
 }

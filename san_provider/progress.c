@@ -5,6 +5,8 @@
  * An answer carries the cookie of an offer; one that we do not know (withdrawn meanwhile) is dropped,
  * its descriptor closed. A session is mapped and its descriptor closed at once: none stays.
  */
+#include <stdatomic.h>
+
 #include "proxy_daemon/client/rawsys.h"
 #include "san_provider/san.h"
 
@@ -264,4 +266,18 @@ void san_after_fork(void)
 			san_messages_leave(o->sock);
 		}
 	}
+}
+
+/* Tables and lists are as that thread left them: nothing is read but what is one word, or made to be read so (rt_ctx_orphan()). */
+void san_abandon(void)
+{
+	struct rt_ctx *ctx = atomic_exchange(&san.rt_remote, NULL);
+	int fd = san.client ? proxy_client_fd(san.client) : -1;
+	SAN_ENTRY;
+
+	if (ctx)
+		rt_ctx_orphan(ctx);
+	san_wait_close();
+	if (fd >= 0)
+		rawsys(SYS_close, fd, 0, 0);
 }

@@ -245,6 +245,7 @@ int san_settle(struct san_offer *o);
 int san_offer_fail(struct san_offer *o, unsigned reason);
 int san_take_message(const struct proxy_msg *m);	/* closes its descriptor; how many events were raised */
 void san_after_fork(void);
+void san_abandon(void);
 
 /* --- remote.c: sessions over RDMA --- */
 /* the daemon's answers, in their order; how many events were raised */

@@ -185,6 +185,9 @@ typedef struct wsd_control {
 	int (*forced)(void);
 	/* the key "options" of the provider's entry in the catalog; before the first socket. "transport=verbs": forced() */
 	void (*set_options)(const char *options);
+	/* in place of after_fork() in a child that was forked while another thread of the parent was inside the provider: what is open is closed,
+	 * without a word to anybody; nothing else of the provider is called in this process. Optional. */
+	void (*abandon)(void);
 } WSDCONTROL, *LPWSDCONTROL;
 
 typedef int(WSPAPI *LPFN_WSDCONTROL)(LPWSDCONTROL control, LPINT lpErrno);

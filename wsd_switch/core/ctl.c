@@ -1018,7 +1018,7 @@ void ctl_retire(struct conn *c, uint32_t why, uint32_t unread)
 	struct thr *t = thr_get();
 	int e = errno;
 
-	if ((!c->san && !c->expected) || t->in_handler || !lock_try_long(&ctl_lock, thr_tid(t)))
+	if ((!c->san && !c->expected) || prov != PROV_OK || t->in_handler || !lock_try_long(&ctl_lock, thr_tid(t)))
 		return;
 	if (c->expected) {
 		struct listener *l = listener_for(&c->local);
@@ -1054,6 +1054,8 @@ void ctl_unmap(struct conn *c)
 	if (!s)
 		return;
 	c->san = 0;
+	if (prov != PROV_OK)
+		return;		/* abandoned by a child: it stays mapped */
 	if (!lock_try_long(&ctl_lock, thr_tid(t))) {
 		if (n_late < LATE_MAX)
 			late[n_late++] = s;
@@ -1077,7 +1079,7 @@ bool ctl_road_over(struct thr *t, struct conn *c, struct road *r)
 	uint32_t agreed = ST_AGREED;
 	int e = errno;
 
-	if (t->in_handler || !lock_try(&ctl_lock, thr_tid(t)))
+	if (t->in_handler || prov != PROV_OK || !lock_try(&ctl_lock, thr_tid(t)))
 		return false;
 	/* the stage last: who finds ST_NEW may offer */
 	if (road_of(c) != r || atomic_load(&c->stage) != agreed || !c->san) {
@@ -1100,7 +1102,7 @@ void ctl_road_close(struct road *old)
 	struct thr *t = thr_get();
 	INT err = 0;
 
-	if (!old->san)
+	if (!old->san || prov != PROV_OK)
 		return;
 	if (!lock_try_long(&ctl_lock, thr_tid(t))) {
 		if (n_late < LATE_MAX)
@@ -1203,7 +1205,10 @@ void ctl_after_fork(void)
 	n_late = n_listeners = 0;	/* the child listens anew */
 	events = NULL;
 	if (prov == PROV_OK && !ok) {
-		/* another thread was in the middle of the provider: this child stays on TCP */
+		/* Another thread was in the middle of the provider: this child stays on TCP. What it closes is the parent's to tell of */
+		if (control.abandon)
+			control.abandon();
+		hidden_provider(NULL, 0);
 		prov = PROV_FAILED;
 		prov_why = WSD_R_NO_PROVIDER;
 	}

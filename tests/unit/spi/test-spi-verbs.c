@@ -981,6 +981,36 @@ static void child_on_the_way(void)
 	must(!mapped("wsd-test-remote"));
 }
 
+/* another thread of the parent was inside: the switch calls nothing else in such a child */
+Test(fork, the_child_abandons, .timeout = 60)
+{
+	int fds[16], n, status;
+	pid_t pid;
+
+	with_daemon(WSD_CAP_SAN);
+	connected();
+	put(&a, &b, "before", 6);
+	n = control.handles(fds, 16);
+	cr_assert_geq(n, 5);
+	pid = fork();
+	if (!pid) {
+		is_child = true;
+		control.abandon();
+		for (int i = 0; i < n; i++)
+			must(fcntl(fds[i], F_GETFD) == -1);
+		must(a.road.hold(a.road.conn, 1) < 0);
+		must(!memcmp((char *)b.road.base + ((struct wsd_remote *)b.road.base)->off_rx0, "before", 6));
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+	fake_daemon_pump(&d);
+	cr_assert_eq(d.n_withdraws + d.n_asks, 0);
+	put(&a, &b, "after", 5);
+	close_both();
+	done();
+}
+
 Test(fork, on_the_way, .timeout = 60)
 {
 	for (child_gets = 0; child_gets < 3; child_gets++) {
