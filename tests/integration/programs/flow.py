@@ -9,6 +9,8 @@ forkecho PORT          the same with a process per connection
 pingpong PORT ROUNDS SIZE [CONNS]   threads that send, wait for the echo and check it
 multi PORT CONNS BYTES one asyncio client with many connections to an echo server, each checked by SHA-256
 aecho PORT             asyncio echo server
+
+The address is $FLOW_HOST, or 127.0.0.1.
 """
 import asyncio
 import hashlib
@@ -19,6 +21,7 @@ import socket
 import sys
 import threading
 
+HOST = os.environ.get("FLOW_HOST", "127.0.0.1")
 PERIOD = 65521
 BLOCK = random.Random(1).randbytes(PERIOD)
 DOUBLE = BLOCK * 33
@@ -33,13 +36,13 @@ def pattern(off, n):
 def listen(port):
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(("127.0.0.1", port))
+    s.bind((HOST, port))
     s.listen(1024)
     return s
 
 
 def dial(port):
-    s = socket.create_connection(("127.0.0.1", port), 10)
+    s = socket.create_connection((HOST, port), 10)
     s.settimeout(None)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
@@ -158,7 +161,7 @@ def pingpong(port, rounds, size, conns=1):
 
 async def amulti(port, conns, nbytes):
     async def one(k):
-        r, w = await asyncio.open_connection("127.0.0.1", port)
+        r, w = await asyncio.open_connection(HOST, port)
         data = pattern(k * 101, min(nbytes, 1 << 20)) * (1 + (nbytes >> 20))
         want, got, n = hashlib.sha256(data), hashlib.sha256(), 0
 
@@ -197,7 +200,7 @@ async def aserve(port):
         except OSError:
             pass
         w.close()
-    srv = await asyncio.start_server(one, "127.0.0.1", port, backlog=1024)
+    srv = await asyncio.start_server(one, HOST, port, backlog=1024)
     async with srv:
         await srv.serve_forever()
 

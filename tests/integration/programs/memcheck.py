@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """memcheck.py PORT: a memcached client that compares every value it gets with what it set."""
+import os
 import random
 import socket
 import sys
 
-s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
+s = socket.create_connection((os.environ.get("FLOW_HOST", "127.0.0.1"), int(sys.argv[1])), 10)
 f = s.makefile("rb")
 rnd = random.Random(5)
 have = {}

@@ -129,7 +129,7 @@ class Guest:
 			if nic is not None:
 				fds.append(os.dup(nic.fileno()))
 				argv += ["-netdev", f"stream,id=net,server=off,addr.type=fd,addr.str={fds[-1]}",
-					"-device", f"virtio-net-pci,netdev=net,host_mtu=4200,mac=52:54:00:57:53:{number:02x}"]
+					"-device", f"virtio-net-pci,netdev=net,host_mtu=4200,speed=10000,duplex=full,mac=52:54:00:57:53:{number:02x}"]
 			fds.append(memory_file(archive))
 			argv += ["-initrd", f"/proc/self/fd/{fds[-1]}"]
 			self.process = spawn(argv, fds)
