@@ -155,6 +155,8 @@ static int at_fin(struct conn *c, int fd, struct need *n)
 		return 1;
 	if (k < 0)
 		return broken(c, fd, "the end of the stream cannot be had");
+	if (atomic_load(&c->s->flags) & S_SHUT_RD)
+		return 1;	/* whether a FIN came or not: nothing is there, and nothing is waited for */
 	if (!ask_end(c))
 		return broken(c, fd, "the stream ended without saying where, and no daemon knows");
 	n->no_kernel = true;
@@ -325,7 +327,7 @@ static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, st
 		return n->quick ? -EAGAIN : header(c, fd, v, flags, n);
 	case STEP_PLAIN:
 		x = take_vec(c, fd, v, k, flags);
-		if (x == 0 && k != UINT64_MAX)
+		if (x == 0 && k != UINT64_MAX && !(atomic_load(&c->s->flags) & S_SHUT_RD))
 			return broken(c, fd, "the stream ended before the offset at which it was to go on by RDMA");
 		return x == 0 ? -ENODATA : x;
 	case STEP_PAYLOAD:
@@ -452,6 +454,8 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		k = framed(c, fd, v, flags, n);
 		break;
 	}
+	if (unlikely(k == -EAGAIN && !n->quick && (atomic_load(&s->flags) & S_SHUT_RD)))
+		k = -ENODATA;
 	/* that was one step; a peek shows all that is there, as TCP does */
 	if (k > 0 && (flags & MSG_PEEK) && (size_t)k < v->len) {
 		k = agreed_ahead(c, fd, v, flags, flags & MSG_WAITALL ? &n->end : NULL);

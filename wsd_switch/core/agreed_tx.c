@@ -497,8 +497,14 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 		return;
 	case WSD_X_ENDED:
 		/* what was posted before the end, over a path that died since */
-		if (unlikely(road_mine(r) && road_error(r)) && atomic_load(&rs->posted) > atomic_load(&rs->cursor) &&
-		    !(atomic_fetch_or(&r->asked, 1u << WSD_SAN_FILL) & (1u << WSD_SAN_FILL)))
+		if (likely(!road_mine(r) || atomic_load(&rs->posted) == atomic_load(&rs->cursor)))
+			return;
+		if (at_wait) {
+			sig_hold();
+			r->p.poll(r->p.conn);
+			sig_release();
+		}
+		if (unlikely(road_error(r)) && !(atomic_fetch_or(&r->asked, 1u << WSD_SAN_FILL) & (1u << WSD_SAN_FILL)))
 			agreed_ask(c, WSD_SAN_FILL, atomic_load(&rs->cursor), atomic_load(&rs->posted));
 		return;
 	}

@@ -21,7 +21,8 @@ static void make(void)
 	b = Y->fd;
 	ca = X->c;
 	cb = Y->c;
-	hooks();
+	if (!libc_calls.syscall)
+		hooks();
 }
 
 static void framed(void)
@@ -340,4 +341,164 @@ Test(calls, urgent_byte_behind_a_return)
 	expect_str(b, 8, "ab");
 	cr_assert_eq(recv(b, back, 1, MSG_OOB), 1);
 	expect_str(b, 8, "cd");
+}
+
+/* ---- shutdown of the receiving side ---- */
+
+/* as TCP: no more than what is there, at once; what comes later is there, too */
+Test(calls, shut_rd)
+{
+	struct pollfd p = { .events = POLLIN | POLLRDHUP };
+
+	framed();
+	say("abc", false);
+	cr_assert_eq(shutdown(b, SHUT_RD), 0);
+	expect_str(b, 8, "abc");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+	cr_assert_eq(recv(b, back, 8, MSG_DONTWAIT), 0);
+	cr_assert_eq(recv(b, back, 8, MSG_PEEK | MSG_WAITALL), 0);
+	p.fd = b;
+	cr_assert_eq(poll(&p, 1, 0), 1);
+	cr_assert_eq(p.revents, POLLIN | POLLRDHUP);
+	say("de", true);
+	say("fg", false);
+	all_arrived();
+	cr_assert_eq(recv(b, back, 8, MSG_WAITALL), 4);
+	cr_assert_eq(memcmp(back, "defg", 4), 0);
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+	cr_assert_eq(Y->asked[WSD_SAN_END], 0);
+	cr_assert_eq(send(b, "x", 1, 0), 1);
+	expect_str(a, 8, "x");
+}
+
+/* a frame is there and the ring bytes before it are not: nothing is readable now */
+Test(calls, shut_rd_behind_ring_bytes)
+{
+	framed();
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	X->no_slot = 1;
+	cr_assert_eq(send(a, "de", 2, 0), 2);
+	all_arrived();
+	cr_assert_eq(shutdown(b, SHUT_RD), 0);
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+	fake_all();
+	expect_str(b, 8, "abcde");
+}
+
+static void *recv_one(void *arg)
+{
+	peeked = recv(b, peek_buf, 8, 0);
+	return NULL;
+}
+
+Test(calls, shut_rd_wakes_a_reader)
+{
+	pthread_t th;
+
+	framed();
+	cr_assert_eq(pthread_create(&th, NULL, recv_one, NULL), 0);
+	usleep(20000);
+	cr_assert_eq(shutdown(b, SHUT_RD), 0);
+	pthread_join(th, NULL);
+	cr_assert_eq(peeked, 0);
+}
+
+/* ---- F7: a sender that does not wait, has said the half of a frame, and does not come back ---- */
+
+static size_t give_most;	/* bytes that the kernel takes of the next sendmsg; 0: all, ~0: none */
+
+static long short_syscall(long n, ...)
+{
+	long v[6];
+	va_list ap;
+	int i;
+
+	va_start(ap, n);
+	for (i = 0; i < 6; i++)
+		v[i] = va_arg(ap, long);
+	va_end(ap);
+	if (n == SYS_sendmsg && give_most) {
+		struct msghdr m = *(const struct msghdr *)v[1];
+		struct iovec io[70];
+		size_t most = give_most, k;
+
+		if (most == ~0ull) {
+			errno = EAGAIN;
+			return -1;
+		}
+		give_most = ~0ull;
+		for (k = 0; k < m.msg_iovlen && most; k++) {
+			io[k] = m.msg_iov[k];
+			if (io[k].iov_len > most)
+				io[k].iov_len = most;
+			most -= io[k].iov_len;
+		}
+		m.msg_iov = io;
+		m.msg_iovlen = k;
+		return libc_calls.syscall(n, v[0], &m, v[2]);
+	}
+	return libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+}
+
+/* "abc" by the ring, lost when lost; then n bytes of "defgh" in a frame */
+static void half_a_frame(bool lost, size_t n)
+{
+	ssize_t k;
+
+	framed();
+	real.syscall = short_syscall;
+	X->lossy = lost;
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	X->no_slot = 1;
+	give_most = WSD_FRAME_SIZE + n;
+	k = send(a, "defgh", 5, MSG_DONTWAIT);
+	cr_assert_eq(k, (ssize_t)n, "%zd, errno %d, x %u", k, errno, atomic_load(&X->rs->xstate));
+	give_most = 0;
+	wait_inq(b, (int)(WSD_FRAME_SIZE + n));
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+}
+
+enum { IT_POLLS, IT_IS_SILENT, IT_SHUTS_DOWN, IT_CLOSES, N_ITS };
+
+Test(calls, f7_all_bytes_arrive)
+{
+	int what;
+
+	for (what = 0; what < N_ITS; what++) {
+		struct pollfd p = { .events = POLLIN };
+
+		half_a_frame(true, 2);
+		p.fd = a;
+		fake_fail_both(-ECONNRESET);
+		switch (what) {
+		case IT_POLLS:
+			cr_assert_eq(poll(&p, 1, 0), 0);
+			break;
+		case IT_IS_SILENT:
+			fake_fill(X, atomic_load(&X->rs->cursor), atomic_load(&X->rs->posted));	/* the daemon's sweep (D21) */
+			break;
+		case IT_SHUTS_DOWN:
+			cr_assert_eq(shutdown(a, SHUT_WR), 0);
+			expect_err(recv(a, back, 8, MSG_DONTWAIT), EAGAIN);
+			break;
+		case IT_CLOSES:
+			cr_assert_eq(close(a), 0);
+			fake_fill(X, 0, 3);	/* of who is gone: remote_say_ended() */
+		}
+		expect_str(b, 8, "abcde");
+		if (what >= IT_SHUTS_DOWN) {
+			cr_assert_eq(recv(b, back, 8, 0), 0);
+			close(b);
+			if (what == IT_SHUTS_DOWN)
+				close(a);
+			continue;
+		}
+		expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+		/* and should it come back, it goes on where it was */
+		cr_assert_eq(send(a, "fghij", 5, 0), 5);
+		cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+		expect_str(b, 8, "fghij");
+		close(a);
+		close(b);
+	}
 }
