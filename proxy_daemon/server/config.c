@@ -193,7 +193,8 @@ int config_load(struct config *cfg, int argc, char **argv)
 			if (r < 0)
 				fprintf(stderr, "wsd-proxyd: %s: cannot be read\n", l.config_file);
 			else
-				fprintf(stderr, "wsd-proxyd: %s: error in line %d\n", l.config_file, r);
+				fprintf(stderr, "wsd-proxyd: %s: error in line %d, or a line before it is longer than 199 characters "
+					"(lists may come in several lines)\n", l.config_file, r);
 			return -EINVAL;
 		}
 	}

@@ -337,6 +337,11 @@ static bool may_read(struct conn *c)
 	return false;
 }
 
+void conn_charge(struct conn *c, uint64_t requests)
+{
+	c->tokens -= requests < c->tokens ? (uint32_t)requests : c->tokens;
+}
+
 static void read_some(struct conn *c)
 {
 	char buf[WSD_MSG_MAX + 1];

@@ -70,6 +70,9 @@ void conn_error(struct conn *c, uint32_t reason, const char *what);
 /* take some of what it has sent by now: it may say what another client's request is about */
 void conn_read_now(struct conn *c);
 
+/* a request cost as much as so many more: they come out of its rate */
+void conn_charge(struct conn *c, uint64_t requests);
+
 /* its process still is the one that connected */
 bool conn_alive(const struct conn *c);
 

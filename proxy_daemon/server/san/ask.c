@@ -13,6 +13,8 @@
 #include "proxy_daemon/server/san/memlock.h"
 #include "proxy_daemon/server/san/remote.h"
 
+#define FILL_A_REQUEST	16384u		/* ring bytes that take us as long as a request does */
+
 static uint64_t posted_of(const struct remote *r)
 {
 	return atomic_load_explicit(&r->mem.rs->posted, memory_order_acquire);
@@ -101,9 +103,12 @@ static void ask_end(struct remote *r)
 void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 {
 	struct remote *r = e ? e->rdma : NULL;
+	uint64_t sent;
+	int res;
 
 	if (!r || r->id != m->session_id)
 		return;
+	sent = r->fill_sent;
 	if (r->state != REMOTE_LIVE) {
 		conn_error(e->conn, WSD_R_PEER_BROKEN, "SAN_ASK before SAN_GO");
 		return;
@@ -113,7 +118,9 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 		ask_decide(r);
 		return;
 	case WSD_SAN_FILL:
-		if (fill_send(r, m->b) == -EPROTO)
+		res = fill_send(r, m->b);
+		conn_charge(e->conn, (r->fill_sent - sent + FILL_A_REQUEST - 1) / FILL_A_REQUEST);
+		if (res == -EPROTO)
 			conn_error(e->conn, WSD_R_PEER_BROKEN, "posted and cursor that cannot be");
 		return;
 	case WSD_SAN_END:

@@ -84,7 +84,7 @@ static int add_subnet(struct san_config *c, const char *item)
 	bool v4;
 
 	if (c->n_subnets == SAN_SUBNETS_MAX)
-		return -EINVAL;
+		return -E2BIG;
 	s = &c->subnet[c->n_subnets];
 	strcpy(text, item);
 	slash = strchr(text, '/');
@@ -107,7 +107,9 @@ static int add_listen(struct san_config *c, const char *item)
 {
 	bool v4;
 
-	if (c->n_listen_at == SAN_LISTEN_MAX || parse_ip(item, c->listen_at[c->n_listen_at], &v4) ||
+	if (c->n_listen_at == SAN_LISTEN_MAX)
+		return -E2BIG;
+	if (parse_ip(item, c->listen_at[c->n_listen_at], &v4) ||
 	    names_nobody(c->listen_at[c->n_listen_at]))
 		return -EINVAL;
 	c->listen = true;
@@ -115,7 +117,7 @@ static int add_listen(struct san_config *c, const char *item)
 	return 0;
 }
 
-static int for_items(struct san_config *c, const char *value, int (*add)(struct san_config *, const char *))
+static int for_items(struct san_config *c, const char *name, const char *value, int (*add)(struct san_config *, const char *))
 {
 	char item[LIST_ITEM_MAX];
 	size_t n;
@@ -126,13 +128,17 @@ static int for_items(struct san_config *c, const char *value, int (*add)(struct 
 		n = strcspn(value, ", \t\r\n");
 		if (!n)
 			return 0;
-		if (n >= sizeof(item))
+		r = n < sizeof(item) ? 0 : -EINVAL;
+		if (!r) {
+			memcpy(item, value, n);
+			item[n] = '\0';
+			r = add(c, item);
+		}
+		if (r) {	/* the caller shows the whole line, which may be long */
+			fprintf(stderr, "wsd-proxyd: [san] %s: %.*s: %s\n", name, (int)n, value,
+				r == -E2BIG ? "one more than there may be" : "not an address of one host, or not a network of such");
 			return -EINVAL;
-		memcpy(item, value, n);
-		item[n] = '\0';
-		r = add(c, item);
-		if (r)
-			return r;
+		}
 		value += n;
 	}
 }
@@ -144,7 +150,7 @@ static int set_listen(struct san_config *c, const char *value)
 		c->n_listen_at = 0;
 		return 0;
 	}
-	return for_items(c, value, add_listen);
+	return for_items(c, "listen", value, add_listen);
 }
 
 static int set_transport(struct san_config *c, const char *value)
@@ -176,7 +182,7 @@ int san_config_set(struct san_config *c, const char *name, const char *value)
 	int r;
 
 	if (!strcmp(name, "subnets"))
-		return for_items(c, value, add_subnet);
+		return for_items(c, "subnets", value, add_subnet);
 	if (!strcmp(name, "listen"))
 		return set_listen(c, value);
 	if (!strcmp(name, "port")) {

@@ -117,7 +117,7 @@ const char *link_why_text(enum link_why why)
 		[LINK_SELF] = "it is this daemon itself", [LINK_BROKEN] = "it broke the protocol",
 		[LINK_CLOSED] = "it closed the link", [LINK_LOST] = "it stopped answering, or hung up",
 		[LINK_REPLACED] = "replaced by a newer link", [LINK_IDLE] = "closed, nothing to say",
-		[LINK_LIMIT] = "too many links", [LINK_NO_MEMORY] = "no memory", [LINK_STOPPING] = "this daemon stops",
+		[LINK_LIMIT] = "too many links", [LINK_NO_MEMORY] = "no memory or descriptors", [LINK_STOPPING] = "this daemon stops",
 	};
 
 	return (unsigned)why < _LINK_WHYS && text[why] ? text[why] : "?";
@@ -441,7 +441,7 @@ static enum link_why why_of(int err)
 	switch (err) {
 	case -EKEYREJECTED:
 		return LINK_NO_KEY;
-	case -ENOMEM:
+	case -ENOMEM: case -ENOBUFS: case -EMFILE: case -ENFILE:
 		return LINK_NO_MEMORY;
 	case -ECONNREFUSED: case -EHOSTUNREACH: case -ENETUNREACH: case -EHOSTDOWN:
 		return LINK_ABSENT;

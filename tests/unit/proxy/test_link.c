@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
@@ -23,6 +24,8 @@
 
 #include "proxy_daemon/server/conn.h"
 #include "proxy_daemon/server/end.h"
+#include "proxy_daemon/server/san/distant.h"
+#include "proxy_daemon/server/san/fill_buffer.h"
 #include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/san/remote.h"
 #include "proxy_daemon/server/server.h"
@@ -1137,10 +1140,15 @@ static struct remote *session(struct host *h, uint64_t id, uint64_t posted)
 	struct remote *r = calloc(1, sizeof(*r));
 
 	if (!san->fill) {
-		TAILQ_INIT(&san->remotes);
-		san->fill = calloc(1, 1 << 20);
+		if (!san->n_remotes)
+			TAILQ_INIT(&san->remotes);
+		san->fill = calloc(1, sizeof(struct fill_buffer));
+		cr_assert_not_null(san->fill);
 	}
 	r->srv = &h->srv;
+	h->srv.quota = (struct quota_limits){ .sessions = 100, .bytes = 1u << 30 };
+	r->user = user_get(&h->srv.users, 1);
+	cr_assert_eq(quota_charge_one(&h->srv.quota, r->user, 0), 0);
 	r->state = REMOTE_LIVE;
 	r->id = r->key.id = id;
 	r->epoch = 1;
@@ -1235,6 +1243,214 @@ Test(link, what_was_due_while_it_was_down_is_said_over_the_next, .timeout = 60)
 	link_fini(&b.srv);
 }
 
+/* a ring that goes by the daemon costs it more than a request does, and others want to be heard */
+Test(link, bytes_that_a_client_has_carried_come_out_of_its_rate, .timeout = 60)
+{
+	static struct host a, b;
+	struct wsd_msg_san_plain m = { .session_id = 2, .what = WSD_SAN_FILL, .b = 8000 };
+	struct conn c = { .tokens = 10 };
+	struct end e = { .srv = &a.srv, .conn = &c };
+
+	host_start(&a, 2, good_key);
+	host_start(&b, 3, good_key);
+	join(&a, &b);
+	e.rdma = session(&a, 2, 8000);
+	e.rdma->end = &e;
+	remote_ask(&e, &m);
+	cr_expect_eq(c.tokens, 9);
+	remote_ask(&e, &m);
+	cr_expect_eq(c.tokens, 9, "it has gone");
+	conn_charge(&c, 11);
+	cr_expect_eq(c.tokens, 0);
+	e.rdma->end = NULL;
+	remote_drop(e.rdma);
+	sessions_fini(&a);
+	link_fini(&b.srv);
+}
+
+/* ---- a peer that has the key, and says anything ---- */
+
+#define SAYS		20000u
+#define ENDS		6u
+
+static uint32_t dice_state = 1;
+
+static uint32_t dice(uint32_t n)
+{
+	dice_state = dice_state * 1664525u + 1013904223u;
+	return (dice_state >> 8) % n;
+}
+
+static uint64_t any_number(void)
+{
+	static const uint64_t near[] = { 0, 1, 100, 4096, 8192, 61440, 65536, 1u << 20, UINT32_MAX, UINT64_MAX / 2, UINT64_MAX - 5000, UINT64_MAX };
+
+	return near[dice(sizeof(near) / sizeof(*near))] + (dice(2) ? dice(200) : 0);
+}
+
+/* a message that is mostly sound: what it claims is not */
+static int anything(uint8_t *buf, const uint8_t ip[2][16])
+{
+	static uint8_t tail[2048];
+	uint16_t type = (uint16_t)(dice(50) ? WSD_PEER_OFFER + dice(_WSD_PEER_TYPES - WSD_PEER_OFFER) : dice(12));
+	uint64_t id = dice(8) ? 2 * (1 + dice(ENDS)) : 2 * (uint64_t)dice(500) + dice(2);
+	union peer_body b;
+	size_t n = 0, m = 0;
+	unsigned i;
+
+	for (i = 0; i < sizeof(b) / 8; i++)
+		((uint64_t *)&b)[i] = any_number();
+	switch (type) {
+	case WSD_PEER_OFFER:
+		n = sizeof(b.offer);
+		memcpy(b.offer.local.ip, ip[0], 16);
+		memcpy(b.offer.remote.ip, ip[1], 16);
+		b.offer.local.port = b.offer.remote.port = 1;
+		id += 1000 + 2 * dice(4000);
+		break;
+	case WSD_PEER_FOUND:
+		n = sizeof(b.found);
+		b.found.n_tx = dice(4);
+		b.found.n_rx = dice(4);
+		break;
+	case WSD_PEER_SETUP:
+		n = sizeof(b.setup);
+		break;
+	case WSD_PEER_REFUSE: case WSD_PEER_WITHDRAW:
+		n = sizeof(b.reason);
+		if (dice(8))	/* else sessions are over too soon */
+			return 0;
+		break;
+	case WSD_PEER_DECIDED:
+		n = sizeof(b.reason);
+		b.reason.reason = 1 + dice(2);
+		break;
+	case WSD_PEER_ENDED:
+		n = sizeof(b.ended);
+		break;
+	case WSD_PEER_HEAD_IS:
+		n = sizeof(b.head);
+		break;
+	case WSD_PEER_LOCAL:
+		m = dice(WSD_PEER_BLOB_MAX + 1);
+		break;
+	case WSD_PEER_FILL:
+		n = sizeof(b.fill);
+		b.fill.from = dice(3) ? dice(3000) : any_number();
+		b.fill.n_seams = dice(4);
+		b.fill.len = dice(1500);
+		m = b.fill.n_seams * sizeof(struct wsd_peer_seam) + b.fill.len;
+		for (i = 0; i < b.fill.n_seams; i++)
+			memcpy(tail + i * sizeof(struct wsd_peer_seam),
+			       &(struct wsd_peer_seam){ .ring_off = b.fill.from + dice(1600), .n = dice(80), .ring = dice(3) },
+			       sizeof(struct wsd_peer_seam));
+		break;
+	case WSD_PEER_STATE:
+		n = sizeof(b.state);
+		b.state.n = dice(4);
+		b.state.more = dice(20) != 0;
+		m = b.state.n * sizeof(struct wsd_peer_state_of);
+		for (i = 0; i < b.state.n; i++)
+			memcpy(tail + i * sizeof(struct wsd_peer_state_of), &(struct wsd_peer_state_of){ .id = 2 * dice(ENDS), .epoch = 1 },
+			       sizeof(struct wsd_peer_state_of));
+		id = 0;
+		break;
+	case WSD_PEER_BYE: case WSD_PEER_HELLO:
+		return 0;
+	case WSD_PEER_PING: case WSD_PEER_PONG:
+		n = sizeof(b.ping);
+		id = 0;
+		break;
+	}
+	return peer_build(buf, WSD_PEER_MSG_MAX, type, id, &b, n, tail, m);
+}
+
+Test(link, of_a_peer_that_says_anything_harms_itself_only, .timeout = 120)
+{
+	static struct host h;
+	static struct raw w;
+	static struct conn c;
+	static struct end e[ENDS];
+	static uint8_t buf[WSD_PEER_MSG_MAX], waste[16384];
+	struct wsd_addr local, remote;
+	struct netns ns = { 0 };
+	uint64_t filled[ENDS] = { 0 }, now;
+	struct remote *r;
+	uint8_t ip[2][16];
+	unsigned i, k, joins = 0;
+	ssize_t n;
+	int len;
+
+	host_start(&h, 3, good_key);
+	TAILQ_INIT(&h.srv.san.distants);
+	TAILQ_INIT(&h.srv.san.remotes);
+	distant_init(&h.srv);
+	local = addr(3);
+	remote = addr(2);
+	ip_of(ip[0], 2);
+	ip_of(ip[1], 3);
+	cr_assert_eq(diag_open(&ns.diag), 0);
+	c.dead = true;		/* what it is told goes nowhere */
+	c.srv = &h.srv;
+	for (i = 0; i < SAYS; i++) {
+		if (!w.gs) {
+			raw_join(&w, &h, 2, &raw_hello_body);
+			cr_assert(RUN_UNTIL(link_get(&h.srv, &local, &remote, &h.far) == 0));
+			joins++;
+		}
+		for (k = 0; k < ENDS && !(i % 64); k++) {
+			if (e[k].rdma)
+				continue;
+			e[k] = (struct end){ .srv = &h.srv, .state = END_REMOTE, .conn = &c, .ns = &ns, .local = local, .remote = remote };
+			r = session(&h, 2 * (k + 1), dice(9000));
+			if (k % 3 == 2)
+				continue;	/* nobody's any more: its last bytes are due */
+			r->end = &e[k];
+			e[k].rdma = r;
+			filled[k] = 0;
+			r->ready = r->told_remote = dice(2);
+			if (dice(2))
+				continue;
+			r->state = REMOTE_SETUP;
+			h.srv.san.n_sessions--;
+		}
+		len = anything(buf, (const uint8_t (*)[16])ip);
+		if (len <= 0)
+			continue;
+		if (!dice(400))
+			buf[dice(16)] ^= (uint8_t)dice(256);	/* and now and then it is not */
+		while ((n = gnutls_record_send(w.gs, buf, (size_t)len)) == GNUTLS_E_AGAIN)
+			sd_event_run(loop, 100);
+		sd_event_run(loop, 0);
+		for (k = 0; k < ENDS; k++) {
+			r = e[k].rdma;
+			if (!r)
+				continue;
+			now = atomic_load(&r->mem.rs->filled);
+			cr_assert(now >= filled[k] && now == r->filled && now < UINT64_MAX / 4);
+			cr_assert_leq(r->fill_pages, r->mem.fill_max);
+			filled[k] = now;
+		}
+		cr_assert_leq(h.srv.san.n_distants, DISTANT_KEPT_FAR);
+		while (n >= 0 && (n = gnutls_record_recv(w.gs, waste, sizeof(waste))) > 0)
+			;
+		if (n == GNUTLS_E_AGAIN)
+			continue;
+		raw_close(&w);
+		memset(&w, 0, sizeof(w));
+		cr_assert(RUN_UNTIL(n_links(&h) == 0));
+	}
+	cr_expect(joins > 1 && joins < SAYS / 20, "%u links", joins);
+	if (w.gs)
+		raw_close(&w);
+	settle();
+	distant_fini(&h.srv);
+	cr_expect_eq(h.srv.san.n_remotes + h.srv.san.n_distants, 0);
+	cr_expect_null(h.srv.users, "something is still charged");
+	diag_close(ns.diag);
+	sessions_fini(&h);
+}
+
 /* ---- configuration ---- */
 
 static int try(const char *name, const char *value)
@@ -1268,6 +1484,19 @@ Test(san_config, takes_what_makes_sense)
 	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		cr_expect_eq(try(bad[i][0], bad[i][1]), -EINVAL, "%s = %s", bad[i][0], bad[i][1]);
 	cr_expect_eq(try("speed", "fast"), -ENOENT);
+}
+
+Test(san_config, says_which_of_many_is_wrong)
+{
+	char text[256] = "";
+	FILE *err;
+
+	cr_redirect_stderr();
+	cr_expect_eq(try("subnets", "10.7.0.0/24, 10.8.0.0/33, 10.9.0.0/24"), -EINVAL);
+	fflush(stderr);
+	err = cr_get_redirected_stderr();
+	cr_assert_not_null(fgets(text, sizeof(text), err));
+	cr_expect(strstr(text, "subnets: 10.8.0.0/33: "), "%s", text);
 }
 
 static bool covers(const struct san_config *c, const char *one, const char *two)
