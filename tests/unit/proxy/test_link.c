@@ -1233,6 +1233,7 @@ Test(link, what_was_due_while_it_was_down_is_said_over_the_next, .timeout = 60)
 	cr_expect_not(r->listed, "of the list's other half nobody knows");
 	remote_maker_gone(&c);
 	cr_expect_eq(atomic_load(&r->mem.rs->owner_gone), 1);
+	remote_still_held(&e);
 	host_start(&b, 3, good_key);
 	cr_assert(RUN_UNTIL(a.ups == 2));
 	remote_far_up(a.far, true);
