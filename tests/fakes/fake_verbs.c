@@ -67,6 +67,7 @@ struct fqp {
 	struct ibv_qp_cap cap;
 	enum ibv_qp_state state;
 	uint32_t dest, rq_psn, sq_psn, access;
+	enum ibv_mtu mtu;
 	union ibv_gid dgid;
 	struct packet *first, **end;
 	unsigned sq_used, unsignalled;	/* slots that no completion has given back */
@@ -84,7 +85,8 @@ static unsigned live, live_domains, chain_max, n_signalled;
 static uint32_t next_qpn = 0x100, next_key = 0x1000;
 static bool held, dropped, late_data;
 static unsigned tear;
-static uint32_t lie;
+static uint32_t lie, lie_post;
+static unsigned events_got, events_acked;
 static struct { unsigned calls, left; int error; void (*on)(void); } plan[_FV_N];
 static unsigned gid_at = GID_AT;
 static int covered;
@@ -184,6 +186,7 @@ static int f_close_device(struct ibv_context *c)
 
 	enter();
 	NEVER(x->children);
+	NEVER(events_got != events_acked);
 	close_fd(c->cmd_fd);
 	close_fd(c->async_fd);
 	while (x->events) {
@@ -516,6 +519,7 @@ static int f_get_async_event(struct ibv_context *c, struct ibv_async_event *e)
 		*e = first->e;
 		x->events = first->next;
 		free(first);
+		events_got++;
 		leave();
 		return 0;
 	}
@@ -526,6 +530,9 @@ static int f_get_async_event(struct ibv_context *c, struct ibv_async_event *e)
 
 static void f_ack_async_event(struct ibv_async_event *e)
 {
+	enter();
+	events_acked++;
+	leave();
 }
 
 /* ---- queue pairs ---- */
@@ -634,6 +641,7 @@ static int f_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *a, int mask)
 	case IBV_QPS_RTR:
 		NEVER(q->state != IBV_QPS_INIT);
 		NEVER(a->ah_attr.grh.sgid_index < gid_at || a->ah_attr.grh.sgid_index >= gid_at + N_GIDS || !a->ah_attr.is_global);
+		q->mtu = a->path_mtu;
 		q->dest = a->dest_qp_num;
 		q->rq_psn = a->rq_psn;
 		q->dgid = a->ah_attr.grh.dgid;
@@ -808,6 +816,8 @@ static bool step(struct fqp *q)
 	if (p->wr.send_flags & IBV_SEND_SIGNALED || status) {
 		struct ibv_wc wc = { .wr_id = p->wr.wr_id, .status = status, .qp_num = q->q.qp_num };
 
+		wc.wr_id += lie_post;
+		lie_post = 0;
 		wc.opcode = p->wr.opcode == IBV_WR_RDMA_READ ? IBV_WC_RDMA_READ : IBV_WC_RDMA_WRITE;
 		q->sq_used -= q->unsignalled;
 		q->unsignalled = 0;
@@ -987,18 +997,49 @@ bool fv_write_by(uint32_t qpn, uint64_t addr, uint32_t rkey, const void *p, size
 	return fv_stale_write(qpn, addr, rkey, p, n);
 }
 
+void fv_message_by(uint32_t qpn)
+{
+	struct ibv_send_wr wr = { .opcode = IBV_WR_SEND }, *bad;
+	struct fqp *q;
+
+	enter();
+	q = find(qpn);
+	NEVER(!q);
+	f_post_send(&q->q, &wr, &bad);
+	leave();
+}
+
+void fv_lie_post(uint32_t more)
+{
+	enter();
+	lie_post = more;
+	leave();
+}
+
+enum ibv_mtu fv_mtu(uint32_t qpn)
+{
+	struct fqp *q;
+	enum ibv_mtu mtu;
+
+	enter();
+	q = find(qpn);
+	mtu = q ? q->mtu : 0;
+	leave();
+	return mtu;
+}
+
 void fv_event(enum ibv_event_type type, uint32_t qpn)
 {
 	struct ibv_async_event e = { .event_type = type };
 	struct fqp *q;
 
 	enter();
-	q = qpn ? find(qpn) : qps;
+	q = qpn && type != IBV_EVENT_PORT_ERR ? find(qpn) : qps;
 	if (q) {
-		if (qpn)
+		if (type == IBV_EVENT_PORT_ERR)
+			e.element.port_num = qpn ? (int)qpn : 1;
+		else if (qpn)
 			e.element.qp = &q->q;
-		else
-			e.element.port_num = 1;
 		async(q->q.context, &e);
 	}
 	leave();

@@ -51,7 +51,13 @@ void fv_lie(uint32_t more);
 bool fv_stale_write(uint32_t qpn, uint64_t addr, uint32_t rkey, const void *p, size_t n);
 /* a write by somebody else's queue pair of the same device: lands only if its domain is that of the region */
 bool fv_write_by(uint32_t qpn, uint64_t addr, uint32_t rkey, const void *p, size_t n);
-/* an asynchronous event: of the port, the device (qpn 0) or a queue pair */
+/* a message of no bytes by that queue pair */
+void fv_message_by(uint32_t qpn);
+/* the next completion of a post names one so many further on */
+void fv_lie_post(uint32_t more);
+/* of a connected queue pair; 0: there is none */
+enum ibv_mtu fv_mtu(uint32_t qpn);
+/* an asynchronous event: of the port (qpn: its number, 0: 1), the device (qpn 0) or a queue pair */
 void fv_event(enum ibv_event_type type, uint32_t qpn);
 /* the largest number of posts that one doorbell brought, and doorbells so far */
 unsigned fv_longest_chain(void);
