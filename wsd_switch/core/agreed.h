@@ -6,7 +6,7 @@
  * (wsd/remote_session.h), which all processes of the end map. Each direction is plain TCP until Y granted and X started, then puts and
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
- * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_peek.c looking ahead; agreed_wait.c
+ * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_small.c many small frames at once; agreed_peek.c looking ahead; agreed_wait.c
  * sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_ctl.c life.
  *
  * Invariants:
@@ -61,6 +61,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	/* growth; grow_failed: not tried again */
 	struct bulk bulk;
 	_Atomic bool by_frames;		/* Y: the last bytes came by TCP; so the next may */
+	bool small_frames;		/* ... in frames of no more than ROAD_SMALL; rx_lock */
 	bool wanted, told_ring1, grow_failed;
 	uint32_t asked_tx1, asked_rx1;	/* sizes that the daemon was asked for */
 	uint64_t ring1_addr;
@@ -105,6 +106,8 @@ enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n);
 const uint8_t *road_at(const struct road *r, uint64_t off, uint64_t n, uint64_t *ret_n);
 /* a header at C: 1: take it, 0: ring bytes come first, -EPROTO */
 int road_header(const struct road *r, const struct wsd_frame *f);
+/* what it says, and where it is, before the kernel call that takes its last byte, or behind it if it is all taken (F8) */
+void road_announce(struct road *r, const struct wsd_frame *f, uint64_t at);
 /* ... it was taken: C counts it already */
 void road_header_taken(struct road *r);
 /* the receiving end of the stream is reached: END was read, or the daemon knows. 1, 0: not known, -EPROTO: it cannot be had */
@@ -166,6 +169,14 @@ void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditio
 void agreed_rx_dead(struct thr *t, struct conn *c, int fd);
 void agreed_swallow(struct thr *t, struct conn *c, int fd);	/* before the last close */
 bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
+
+/* a receive of the kernel's that never sleeps, no cancellation point; C counts what was taken. Bytes, 0 at the end, -errno. rx_lock */
+ssize_t road_take(struct conn *c, int fd, struct iovec *io, int n, int flags);
+
+/* ---- agreed_small.c ---- */
+#define ROAD_SMALL	512u
+/* a header is next: as many small frames as are there, and fit, at once. Bytes; 0: not here; -errno, -EPROTO: the stream is lost. rx_lock */
+ssize_t agreed_take_small(struct conn *c, int fd, const struct vec *v);
 
 /* ---- agreed_peek.c ---- */
 /*

@@ -44,7 +44,7 @@ struct need {
 };
 
 /* never sleeps, no cancellation point; C counts what was taken */
-static ssize_t take(struct conn *c, int fd, struct iovec *io, int n, int flags)
+ssize_t road_take(struct conn *c, int fd, struct iovec *io, int n, int flags)
 {
 	struct msghdr m = { .msg_iov = io, .msg_iovlen = (size_t)n };
 	ssize_t r = real.syscall(SYS_recvmsg, fd, &m, flags | MSG_DONTWAIT);
@@ -58,7 +58,7 @@ static ssize_t take_vec(struct conn *c, int fd, const struct vec *v, uint64_t n,
 {
 	struct iovec io[64];
 
-	return take(c, fd, io, vec_iov(v, n, io, 64), flags & (MSG_PEEK | MSG_TRUNC));
+	return road_take(c, fd, io, vec_iov(v, n, io, 64), flags & (MSG_PEEK | MSG_TRUNC));
 }
 
 /* ---- credit ---- */
@@ -179,15 +179,6 @@ static int turn(struct conn *c, int fd, const uint8_t *hdr, struct wsd_frame *f,
 	return e;
 }
 
-/* what the header says is stored before the kernel call that takes its last byte, or behind it if it is all taken: in_C */
-static void announce(struct road *r, const struct wsd_frame *f, uint64_t at)
-{
-	r->rs->in_off = f->ring_off;
-	r->rs->in_len = f->len;
-	r->rs->in_kind = f->kind;
-	atomic_store(&r->rs->in_C, at);
-}
-
 /*
  * A header that came in parts is taken as it comes: left in the kernel, a few bytes at the end of a large segment may be charged as much as
  * the whole of it, close the window, and the rest never comes. What was taken is rs->part, [part_C, C). As header()
@@ -204,7 +195,7 @@ static ssize_t header_part(struct conn *c, int fd, struct need *n)
 
 	while (have < WSD_FRAME_SIZE) {
 		io = (struct iovec){ rs->part + have, WSD_FRAME_SIZE - have };
-		k = take(c, fd, &io, 1, 0);
+		k = road_take(c, fd, &io, 1, 0);
 		if (k == 0) {
 			e = at_fin(c, fd, n);
 			return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
@@ -217,7 +208,7 @@ static ssize_t header_part(struct conn *c, int fd, struct need *n)
 	e = turn(c, fd, rs->part, &f, n);
 	if (e <= 0)
 		return e ? e : -EAGAIN;
-	announce(r, &f, at);
+	road_announce(r, &f, at);
 	atomic_store(&rs->part_C, ~0ull);
 	road_header_taken(r);
 	return 0;
@@ -236,7 +227,12 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 
 	if (atomic_load(&rs->part_C) != ~0ull)
 		return header_part(c, fd, n);
-	k = take(c, fd, io, 1, MSG_PEEK);
+	if (r->small_frames && !(flags & (MSG_TRUNC | MSG_PEEK))) {
+		k = agreed_take_small(c, fd, v);
+		if (k)
+			return k == -EPROTO ? broken(c, fd, "frames were there and are not any more") : k;
+	}
+	k = road_take(c, fd, io, 1, MSG_PEEK);
 	if (k < 0)
 		return k;
 	if (k == 0) {
@@ -250,16 +246,17 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 	e = turn(c, fd, hdr, &f, n);
 	if (e <= 0)
 		return e ? e : -EAGAIN;
-	announce(r, &f, atomic_load(&c->s->C));
+	road_announce(r, &f, atomic_load(&c->s->C));
 	if (f.kind == WSD_FRAME_DATA && !(flags & (MSG_TRUNC | MSG_PEEK)))
 		m += vec_iov(v, f.len < v->len ? f.len : v->len, io + 1, 64);
-	k = take(c, fd, io, m, 0);
+	k = road_take(c, fd, io, m, 0);
 	if (k < (ssize_t)WSD_FRAME_SIZE) {
 		atomic_store(&rs->in_C, ~0ull);
 		return k < 0 ? k : broken(c, fd, "a header was there and is not any more");
 	}
 	cnt_add64(&c->s->over_rx, WSD_FRAME_SIZE);
 	atomic_store_explicit(&r->by_frames, f.kind == WSD_FRAME_DATA, memory_order_relaxed);
+	r->small_frames = f.kind == WSD_FRAME_DATA && f.len <= ROAD_SMALL && f.len < v->len;
 	road_header_taken(r);
 	return k - WSD_FRAME_SIZE;
 }
@@ -342,7 +339,7 @@ static ssize_t framed(struct conn *c, int fd, const struct vec *v, int flags, st
 		return x > 0 ? x : backlog_without(c, fd, v, flags, x, n);
 	case STEP_DROP:
 		none.iov_len = k < (1u << 20) ? k : 1u << 20;
-		x = take(c, fd, &none, 1, MSG_TRUNC);
+		x = road_take(c, fd, &none, 1, MSG_TRUNC);
 		if (x > 0)
 			cnt_add64(&c->s->over_rx, (uint64_t)x);
 		return x > 0 ? 0 : backlog_without(c, fd, v, flags, x, n);
@@ -413,7 +410,7 @@ static ssize_t granted(struct conn *c, int fd, const struct vec *v, int flags)
 	if (q > 0)
 		return take_vec(c, fd, v, (uint64_t)q, flags);
 	io = (struct iovec){ &x, 1 };
-	k = take(c, fd, &io, 1, MSG_PEEK);
+	k = road_take(c, fd, &io, 1, MSG_PEEK);
 	if (k > 0 && rx_at_mark(fd) && !road_start(r, &S))	/* the kernel counts up to an urgent byte; who sent one starts no more */
 		return take_vec(c, fd, v, v->len, flags);
 	if (k == -EAGAIN || k > 0)

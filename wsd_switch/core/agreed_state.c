@@ -233,6 +233,14 @@ int road_header(const struct road *r, const struct wsd_frame *f)
 	return f->ring_off == taken;
 }
 
+void road_announce(struct road *r, const struct wsd_frame *f, uint64_t at)
+{
+	r->rs->in_off = f->ring_off;
+	r->rs->in_len = f->len;
+	r->rs->in_kind = f->kind;
+	atomic_store(&r->rs->in_C, at);
+}
+
 void road_header_taken(struct road *r)
 {
 	struct wsd_remote *rs = r->rs;

@@ -5,6 +5,8 @@
  * What a peek shows and FIONREAD counts over both roads, urgent bytes, shutdown of one side: each by hand.
  */
 #include <pthread.h>
+#include <stdarg.h>
+#include <sys/mman.h>
 
 #include "tests/unit/switch/ends.h"
 #include "tests/unit/switch/fake_road.h"
@@ -501,4 +503,82 @@ Test(calls, f7_all_bytes_arrive)
 		close(a);
 		close(b);
 	}
+}
+
+/* ---- many small frames ---- */
+
+static unsigned n_takes;
+
+static long count_takes(long nr, ...)
+{
+	long x[6];
+	va_list ap;
+	int i;
+
+	va_start(ap, nr);
+	for (i = 0; i < 6; i++)
+		x[i] = va_arg(ap, long);
+	va_end(ap);
+	n_takes += nr == SYS_recvmsg;
+	return libc_calls.syscall(nr, x[0], x[1], x[2], x[3], x[4], x[5]);
+}
+
+/* messages of 64 bytes and less by frames, ring bytes between some: the same bytes whatever a receive asks for, and not two calls for each */
+static void small_frames(size_t piece, unsigned most_takes)
+{
+	char msg[64], buf[65536];
+	unsigned i, sent = 0, got = 0, k;
+
+	framed();
+	for (i = 0; i < 200; i++) {
+		uint32_t n = i % 7 == 0 ? 1 : 64 - i % 5;
+
+		for (k = 0; k < n; k++)
+			msg[k] = (char)(sent + k);
+		X->no_slot = i % 50 != 49;
+		cr_assert_eq(send(a, msg, n, 0), n);
+		sent += n;
+	}
+	X->no_slot = 0;
+	fake_all();
+	all_arrived();
+	real.syscall = count_takes;
+	while (got < sent) {
+		ssize_t r = recv(b, buf, piece, 0);
+
+		cr_assert_gt(r, 0);
+		for (k = 0; k < (unsigned)r; k++)
+			cr_assert_eq(buf[k], (char)(got + k), "byte %u", got + k);
+		got += (unsigned)r;
+	}
+	real.syscall = libc_calls.syscall;
+	cr_assert_eq(got, sent);
+	cr_assert_leq(n_takes, most_takes, "%u calls", n_takes);
+	expect_err(recv(b, buf, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(cb->s->C, ca->s->H);
+}
+
+Test(calls, small_frames_go_together) { small_frames(65536, 40); }
+Test(calls, small_frames_in_pieces_of_100) { small_frames(100, 600); }
+Test(calls, small_frames_in_pieces_of_63) { small_frames(63, 700); }
+Test(calls, small_frames_byte_by_byte) { small_frames(1, 30000); }
+
+/* a program without memory there gets what fitted, and the rest afterwards */
+Test(calls, small_frames_efault)
+{
+	long page = sysconf(_SC_PAGESIZE);
+	char *p = mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned i;
+	ssize_t r;
+
+	framed();
+	cr_assert_eq(mprotect(p + page, (size_t)page, PROT_NONE), 0);
+	for (i = 0; i < 8; i++)
+		say("12345678", true);
+	all_arrived();
+	expect_str(b, 8, "12345678");		/* small ones are expected now */
+	r = recv(b, p + page - 20, 56, 0);
+	cr_assert(r == 16 || r == 20, "%zd", r);
+	cr_assert_eq(memcmp(p + page - 20, "12345678123456781234", (size_t)r), 0);
+	expect_str(b, 100, r == 16 ? "1234567812345678123456781234567812345678" : "567812345678123456781234567812345678");
 }
