@@ -278,6 +278,15 @@ static void fail_some(struct v_ctx *x, struct v_device *dev, int port, struct ib
 	}
 }
 
+/* fd is one of its descriptors that will say nothing any more */
+static void lost(struct v_ctx *x, struct v_device *dev, int fd)
+{
+	dev->gone = true;
+	fail_some(x, dev, -1, NULL, -ENETDOWN);
+	/* it stays readable for good: nobody is to wake up for it again */
+	rt_raw4(SYS_epoll_ctl, x->ep, EPOLL_CTL_DEL, fd, (long)&(struct epoll_event){});
+}
+
 void v_async(struct v_ctx *x, struct v_device *dev)
 {
 	struct ibv_async_event ev;
@@ -306,12 +315,8 @@ void v_async(struct v_ctx *x, struct v_device *dev)
 		}
 		x->lib->ack_async_event(&ev);
 	}
-	if (errno == EIO || errno == ENODEV) {
-		dev->gone = true;
-		fail_some(x, dev, -1, NULL, -ENETDOWN);
-		/* it stays readable for good: nobody is to wake up for it again */
-		rt_raw4(SYS_epoll_ctl, x->ep, EPOLL_CTL_DEL, dev->context->async_fd, (long)&(struct epoll_event){});
-	}
+	if (errno == EIO || errno == ENODEV)
+		lost(x, dev, dev->context->async_fd);
 }
 
 static void channel_events(struct v_ctx *x, struct v_device *dev)
@@ -325,6 +330,8 @@ static void channel_events(struct v_ctx *x, struct v_device *dev)
 				dev->shard[i].armed = false;
 		x->lib->ack_cq_events(cq, 1);
 	}
+	if (errno == EIO || errno == ENODEV)
+		lost(x, dev, dev->channel->fd);
 }
 
 /* somebody is going to sleep, or has: what woke him must be taken off the descriptors, or he never sleeps again */

@@ -423,7 +423,7 @@ static int f_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, 
 	uint64_t one;
 	int r = -1;
 
-	if (read(channel->fd, &one, 8) != 8)
+	if (hit(FV_get_cq_event) || read(channel->fd, &one, 8) != 8)
 		return -1;
 	enter();
 	if (ch->n) {
@@ -510,7 +510,7 @@ static int f_get_async_event(struct ibv_context *c, struct ibv_async_event *e)
 	struct fctx *x = (struct fctx *)c;
 	uint64_t one;
 
-	if (read(c->async_fd, &one, 8) != 8)
+	if (hit(FV_get_async_event) || read(c->async_fd, &one, 8) != 8)
 		return -1;
 	enter();
 	if (x->events) {

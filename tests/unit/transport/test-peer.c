@@ -341,3 +341,32 @@ Test(peer, another_port_fails, .timeout = 30)
 	}
 	pair_free(e);
 }
+
+/* a driver that lets go of its processes makes both descriptors readable for ever */
+Test(peer, a_device_that_was_pulled_out, .timeout = 30)
+{
+	static const enum fv_fn fns[] = { FV_get_async_event, FV_get_cq_event };
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct end e[2];
+		uint64_t x[4];
+
+		pair_new(e);
+		struct pollfd p = { rt_ctx_wait_fd(e[1].ctx), POLLIN, 0 };
+		while (rt_ctx_drain(e[1].ctx, x, 4) || rt_ctx_arm(e[1].ctx))
+			;
+		fv_fail_nth(fns[i], 1, EIO);
+		if (i)
+			cr_assert_eq(put(&e[0], 1), 0);
+		else
+			fv_event(IBV_EVENT_COMM_EST, qpn_of(&e[1]));
+		cr_assert_eq(poll(&p, 1, 0), 1);
+		rt_ctx_arm(e[1].ctx);
+		rt_ctx_drain(e[1].ctx, x, 4);
+		cr_assert_eq(error(&e[1]), -ENETDOWN, "%u: error %d", i, error(&e[1]));
+		cr_assert_eq(poll(&p, 1, 0), 0, "%u: nobody sleeps any more", i);
+		e[1].r.stop(e[1].r.conn, 1);
+		rt_ctx_drain(e[0].ctx, x, 4);
+		pair_free(e);
+	}
+}
