@@ -139,6 +139,8 @@ struct wsd_remote {
 	_Atomic uint32_t rx1_size;
 	_Atomic uint32_t y_end;			/* END was read */
 	_Atomic uint32_t leave;			/* a process of this end without the queue pair wants both directions back on TCP */
+	/* its questions, 1 << enum wsd_san_what: the daemon hears no packet of its, and takes them from here in its sweep */
+	_Atomic uint32_t asks;
 };
 static_assert(sizeof(struct wsd_remote) <= WSD_REMOTE_PAGE, "one page");
 

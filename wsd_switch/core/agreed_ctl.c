@@ -118,9 +118,10 @@ void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b)
 {
 	struct road *r = road_of(c);
 
-	if (!road_mine(r)) {	/* the offer is another process's, which asks for us at its next call, or is gone, which the daemon sees */
+	if (!road_mine(r)) {	/* the offer is another process's, which may not call for long, or is gone: the daemon's sweep finds it */
 		atomic_store(&r->rs->leave, 1);
 		atomic_store(&r->rs->x_return, 1);
+		atomic_fetch_or(&r->rs->asks, 1u << what);
 		return;
 	}
 	r->ask_a[what] = a;

@@ -279,6 +279,10 @@ static void decided(struct conn *c, int fd)
 		atomic_store(&rs->xstate, WSD_X_DONE);
 		return;
 	case WSD_DECIDED_NOT_YET:
+		if (!r->asked_when) {	/* another process of this end came to it */
+			r->asked_when = tsc_now();
+			agreed_ask(c, WSD_SAN_DECIDE, 0, 0);
+		}
 		if (tsc_now() - r->asked_when < (uint64_t)US(DECIDE_US))
 			return;
 	}

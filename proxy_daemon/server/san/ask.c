@@ -145,6 +145,23 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 	}
 }
 
+/* ---- processes of an end that are not the client we talk to: forked, or come by the socket otherwise ---- */
+
+static void asked_by_word(struct remote *r)
+{
+	_Atomic uint32_t *w = &r->mem.rs->asks;
+	uint32_t asks = atomic_load_explicit(w, memory_order_relaxed) ? atomic_exchange(w, 0) : 0;
+
+	if (asks & 1u << WSD_SAN_DECIDE)
+		ask_decide(r);
+	if (asks & 1u << WSD_SAN_END)
+		ask_end(r);
+	if (asks & 1u << WSD_SAN_FILL)
+		(void)fill_send(r, UINT64_MAX);
+	if (asks & (1u << WSD_SAN_WANT_RETURN | 1u << WSD_SAN_BROKEN))
+		remote_want_return(r);
+}
+
 /* ---- D21: bytes that lie in a source ring, and nothing moves: the path is dead, or who sent them does not call ---- */
 
 static void sweep_one(struct remote *r, uint64_t now)
@@ -177,6 +194,8 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *data)
 		next = TAILQ_NEXT(r, link);
 		if (r->state != REMOTE_LIVE)
 			continue;
+		if (r->end && !r->down_us)
+			asked_by_word(r);
 		if (r->down_us)
 			remote_far_late(r, now);
 		else if (!r->end)

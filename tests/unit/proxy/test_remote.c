@@ -414,6 +414,20 @@ Test(remote, the_sweep_delivers_for_who_does_not_call)
 	done(f, &p);
 }
 
+/* questions of a process that is not the client here (forked, re-attached): bits in the session memory */
+Test(remote, the_sweep_takes_questions_of_others)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	atomic_store(&f[1].rs->asks, 1u << WSD_SAN_WANT_RETURN | 1u << WSD_SAN_DECIDE);
+	cr_assert(UNTIL(atomic_load(&f[0].rs->x_return) == 1 && atomic_load(&f[1].rs->decided) == WSD_DECIDED_VOID));
+	cr_expect_eq(atomic_load(&f[1].rs->asks), 0);
+	cr_expect_eq(atomic_load(&f[0].rs->decide), WSD_DECIDE_VOID);
+	done(f, &p);
+}
+
 /* behind RETURN the ring is not read any more: what has arrived there counts no more than what has not (F18) */
 Test(remote, the_sweep_delivers_what_a_return_left_in_the_ring)
 {

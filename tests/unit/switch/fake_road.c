@@ -426,6 +426,15 @@ bool fake_daemon(struct fake_end *e, uint32_t what, uint64_t a, uint64_t b)
 	return true;
 }
 
+void fake_sweep(struct fake_end *e)
+{
+	uint32_t asks = atomic_exchange(&e->rs->asks, 0), what;
+
+	for (what = WSD_SAN_DECIDE; what < 8; what++)
+		if (asks & 1u << what)
+			fake_daemon(e, what, 0, atomic_load(&e->rs->posted));
+}
+
 void fake_answer(struct fake_end *e, uint32_t what)
 {
 	cr_assert_gt(e->asked[what], 0, "question %u was not asked", what);

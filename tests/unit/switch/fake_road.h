@@ -91,6 +91,7 @@ void fake_fail_both(int error);
 bool fake_daemon(struct fake_end *e, uint32_t what, uint64_t a, uint64_t b);
 void fake_fill(struct fake_end *x, uint64_t from, uint64_t to);	/* ring bytes and their seams by way of the daemons */
 void fake_answer(struct fake_end *e, uint32_t what);	/* with the arguments of the last such question */
+void fake_sweep(struct fake_end *e);		/* the daemon takes the questions of e's other processes (rs->asks) */
 /* grant and start of one direction; nothing is under way afterwards */
 void fake_grant(struct fake_end *y);
 void fake_start(struct fake_end *x);

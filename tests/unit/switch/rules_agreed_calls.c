@@ -582,3 +582,87 @@ Test(calls, small_frames_efault)
 	cr_assert_eq(memcmp(p + page - 20, "12345678123456781234", (size_t)r), 0);
 	expect_str(b, 100, r == 16 ? "1234567812345678123456781234567812345678" : "567812345678123456781234567812345678");
 }
+
+/* ---- children: no queue pair, and a daemon that hears no packet of theirs ---- */
+
+static int status_of(pid_t pid)
+{
+	int st;
+
+	cr_assert_eq(waitpid(pid, &st, 0), pid);
+	return WIFEXITED(st) ? WEXITSTATUS(st) : 256 + WTERMSIG(st);
+}
+
+static void wait_asks(struct fake_end *e, uint32_t what)
+{
+	int i;
+
+	for (i = 0; i < 10000 && !(atomic_load(&e->rs->asks) & 1u << what); i++)
+		usleep(1000);
+	cr_assert(atomic_load(&e->rs->asks) & 1u << what, "question %u was not asked", what);
+}
+
+/* forked while Start is under way; the parent does not call. The daemon takes the question from the session's memory (A2, F10) */
+Test(calls, child_asks_to_decide)
+{
+	pid_t pid;
+
+	make();
+	fake_grant(Y);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	pid = fork();
+	if (pid == 0)
+		_exit(send(a, "new", 3, 0) == 3 ? 0 : errno);
+	wait_asks(X, WSD_SAN_DECIDE);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_UNDECIDED);
+	fake_sweep(X);
+	cr_assert_eq(status_of(pid), 0);
+	cr_assert_eq(send(a, "er", 2, 0), 2);
+	expect_str(b, 3, "new");
+	expect_str(b, 8, "er");
+}
+
+/* and should the parent call first, it asks: it has not waited yet */
+Test(calls, parent_finds_it_undecided)
+{
+	pid_t pid;
+
+	make();
+	fake_daemons = false;
+	fake_grant(Y);
+	obey(X);
+	pid = fork();
+	if (pid == 0)
+		_exit(send(a, "new", 3, MSG_DONTWAIT) < 0 && errno == EAGAIN ? 0 : 1);
+	cr_assert_eq(status_of(pid), 0);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_UNDECIDED);
+	expect_err(send(a, "new", 3, MSG_DONTWAIT), EAGAIN);
+	fake_answer(X, WSD_SAN_DECIDE);
+	cr_assert_eq(send(a, "new", 3, 0), 3);
+	expect_str(b, 8, "new");
+}
+
+/* a child that reads to the end while its parent sleeps elsewhere: ring bytes that came, a return, and a FIN without END */
+Test(calls, child_reads_to_the_end)
+{
+	char buf[16];
+	pid_t pid;
+
+	framed();
+	say("abc", false);
+	pid = fork();
+	if (pid == 0) {
+		if (recv(b, buf, 6, MSG_WAITALL) != 6 || memcmp(buf, "abcdef", 6))
+			_exit(1);
+		_exit(recv(b, buf, 6, 0) == 0 ? 0 : 2);
+	}
+	wait_asks(Y, WSD_SAN_WANT_RETURN);
+	/* not heard of in time: what is sent now goes by the card, which tells the parent alone, and the sender is gone then */
+	cr_assert_eq(send(a, "def", 3, 0), 3);
+	X->lossy = true;
+	real.shutdown(a, SHUT_WR);
+	wait_asks(Y, WSD_SAN_END);
+	fake_sweep(Y);
+	cr_assert_eq(status_of(pid), 0);
+}
