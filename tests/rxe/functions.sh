@@ -28,7 +28,11 @@ until_true() {
 	done
 }
 
-meet() { python3 "$RXE/meet" "$@" || fail "the other host did not come to $1"; }
+# WSD_TEST_SHOW=N: says where it is, and N lines of each log when it failed
+meet() {
+	[ -z "${WSD_TEST_SHOW:-}" ] || echo "# $(cut -d" " -f1 /proc/uptime) $1"
+	python3 "$RXE/meet" "$@" || fail "the other host did not come to $1"
+}
 
 # start NAME CMD...: in the background, its output in $T/NAME.log
 start() {

@@ -43,6 +43,11 @@ by_rdma() {
 	done
 }
 
+# on_rdma NAME: this end sends by RDMA now
+on_rdma() {
+	[ "$(grep -c 'sends by RDMA' "$T/$1.wsd.log" 2>/dev/null)" -gt "$(grep -c 'returns to TCP' "$T/$1.wsd.log" 2>/dev/null)" ] 2>/dev/null
+}
+
 # traffic_ends [SECONDS]: all of it; each end has had what the other sent
 traffic_ends() {
 	local t name pid
@@ -58,13 +63,24 @@ traffic_ends() {
 }
 state_of() { cat /proc/"$1"/task/*/{wchan,syscall} 2>/dev/null | tr '\n' ' '; }
 
-# stood NAME SINCE: "AFTER BEFORE", in milliseconds: how long after SINCE the first bytes came (0: it did not stand), and the longest time
-# that it had stood before. An emulated host of a busy machine stands for a second now and then for no reason of ours.
+# stood NAME FROM TO: milliseconds, the longest time that it stood around the moment between FROM and TO at which something was done to it.
+# Times at which the machine as a whole stood are taken off: two emulated hosts have little of a busy one
 stood() {
-	awk -v since="$2" '$1 != "gap" { next }
-		$3 * 1000 <= since { if ($3 - $2 > before) before = $3 - $2; next }
-		$2 * 1000 < since + 1000 && !after { after = $3 * 1000 - since }
-		END { print int(after), int(before * 1000) }' "$T/$1.log"
+	awk -v from="$2" -v to="$3" '
+		$1 == "late" { late_from[n] = $2; late_to[n++] = $3 }
+		$1 == "gap" && $3 * 1000 > from && $2 * 1000 < to + 1000 { gap_from[m] = $2; gap_to[m++] = $3 }
+		END {
+			for (g = 0; g < m; g++) {
+				ms = gap_to[g] - gap_from[g]
+				for (l = 0; l < n; l++) {
+					a = late_from[l] > gap_from[g] ? late_from[l] : gap_from[g]
+					b = late_to[l] < gap_to[g] ? late_to[l] : gap_to[g]
+					if (b > a) ms -= b - a
+				}
+				if (ms > most) most = ms
+			}
+			print int(most * 1000)
+		}' "$T/$1.log"
 }
 
 # uptime_ms, of CLOCK_MONOTONIC

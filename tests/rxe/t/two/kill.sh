@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# seconds: 240
 # long: a minute and more in emulation, and no clean run of its last form yet
 # processes and daemons that are killed in the middle of traffic: what was sent before is there, then the end of the stream
 . "$(dirname "$0")/../../hosts.sh"
@@ -42,7 +43,7 @@ meet kill-tails-end
 # each daemon in turn, in the middle of traffic: it completes, and a new daemon serves new connections (those of the next turn)
 for victim in 1 2; do
 	traffic stream$victim stream $((18840 + victim))
-	until_true 40 by_rdma stream$victim || fail "stream$victim does not use RDMA"
+	until_true 90 by_rdma stream$victim || fail "stream$victim does not use RDMA"
 	meet kill-moves$victim
 	if [ "$WSD_RXE_HOST" = $victim ]; then
 		kill -KILL "$DAEMON"

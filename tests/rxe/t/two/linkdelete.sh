@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# seconds: 240
 # long: a minute and more in emulation, and no clean run of its last form yet
 # the device is deleted in the middle of traffic both ways, while others are idle, and asleep: at once, and no byte is lost. When it is
 # back, connections use it again.
@@ -9,7 +10,7 @@ daemon_up "qp-timeout = 16"
 linked
 n=0
 for kind in stream trickle pingpong idle; do traffic $kind $kind $((18810 + n++)); done
-for kind in stream trickle pingpong idle; do until_true 40 by_rdma $kind || fail "$kind does not use RDMA"; done
+for kind in stream trickle pingpong idle; do until_true 90 by_rdma $kind || fail "$kind does not use RDMA"; done
 touch "$T/idle.idle"
 meet linkdelete-moves
 
@@ -29,7 +30,7 @@ if [ "$WSD_RXE_HOST" = 2 ]; then
 fi
 meet linkdelete-gone
 for name in stream trickle pingpong idle; do
-	[ $name = idle ] || until_true 40 by_rdma $name 2 || fail "$name does not use RDMA again"
+	[ $name = idle ] || until_true 90 by_rdma $name 2 || fail "$name does not use RDMA again"
 	grep -q 'returns to TCP' "$T/$name.wsd.log" || fail "$name did not return"
 done
 meet linkdelete-again
