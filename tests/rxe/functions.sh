@@ -10,7 +10,7 @@ RXE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 T=$(mktemp -d)
 PIDS=()
 UNDO=:		# what a script changed in the machine is put back last
-trap 'rc=$?; [ ${#PIDS[@]} = 0 ] || kill -KILL "${PIDS[@]}" 2>/dev/null; $UNDO; rm -rf "$T"; exit $rc' EXIT
+trap 'rc=$?; exec 2>/dev/null; [ ${#PIDS[@]} = 0 ] || kill -KILL "${PIDS[@]}" 2>/dev/null; $UNDO; rm -rf "$T"; exit $rc' EXIT
 
 fail() {
 	echo "FAILED: $*" >&2

@@ -6,8 +6,8 @@
 
 serve() { up memcached 18902 memcached -u nobody -l "$WSD_RXE_ADDRESS" -p 18902 -t 4 -m 256 -I 2m; }
 use() {
-	local n=800
-	[ "$SIDES" = both ] || n=100
+	local n=400
+	[ "$SIDES" = both ] || n=50
 	client memcheck python3 "$PROGRAMS/memcheck.py" 18902 $n || fail "memcheck"
 	share memcheck 1
 }

@@ -20,7 +20,7 @@ serve() {
 }
 
 use() {
-	local secs=4 rows=60000
+	local secs=8 rows=60000
 	[ "$SIDES" = both ] || secs=1 rows=2000
 	until_true 20 "$PG/pg_isready" -q -h "$WSD_RXE_PEER" -p 18908 || fail "postgres is not ready"
 	"$PG/pgbench" -i -s 1 -q "$URL" >"$T/init.log" 2>&1 || fail "pgbench -i"
