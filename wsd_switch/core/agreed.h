@@ -61,6 +61,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */
 	/* growth; grow_failed: not tried again */
 	struct bulk bulk;
+	_Atomic uint32_t vain;		/* spins that brought nothing since the last that did, and those left out */
 	_Atomic bool by_frames;		/* Y: the last bytes came by TCP; so the next may */
 	bool small_frames;		/* ... in frames of no more than ROAD_SMALL; rx_lock */
 	bool wanted, told_ring1, grow_failed;

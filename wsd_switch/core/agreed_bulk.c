@@ -5,7 +5,7 @@
  * A frame goes by TCP at any time (A3), not only where a put lacks room; so a sender of large pieces may use whichever moves them faster. That is
  * measured, not guessed: a device in software is slower than loopback TCP, another one ten times as fast, and a path may be slower than its device.
  *
- *   SAN, STRETCH bytes --> TCP for as many, as a trial --> the faster one; the other is tried again after 64 stretches, 128, ...
+ *   SAN, a stretch of bytes --> TCP for as many, as a trial --> the faster one; the other is tried again after 64 stretches, 128, ...
  *
  * A stretch begins with bytes that are not measured: a road that was idle takes the first ones into empty buffers. TCP must be faster by an eighth
  * to be chosen. A trial ends early when it has taken longer (twice as long, before it is measured) than the other road would
@@ -17,8 +17,9 @@
 #include "wsd_switch/core/agreed.h"
 
 #define BULK_LEN	(16u << 10)	/* a send of less is not bulk: it takes the ring */
-#define SETTLE		(4u << 20)
-#define STRETCH		(4u << 20)
+#define STRETCH		(4u << 20)	/* to settle, and again to be measured; or, where that takes longer, */
+#define STRETCH_US	100000		/* what moves in this time, and LEAST */
+#define STRETCH_LEAST	(512u << 10)
 #define AGAIN_FIRST	64		/* stretches until the other road is tried again */
 #define AGAIN_MOST	4096
 #define PAUSE_US	20000		/* the program did something else: not the road's time */
@@ -73,6 +74,11 @@ static void judge(struct bulk *b, uint64_t rate, uint64_t now)
 	}
 }
 
+static bool enough(const struct bulk *b, uint64_t took)
+{
+	return b->bytes >= STRETCH || (b->bytes >= STRETCH_LEAST && took >= (uint64_t)US(STRETCH_US));
+}
+
 bool bulk_turn(struct bulk *b, uint64_t now)
 {
 	if (!b->again) {
@@ -92,16 +98,16 @@ void bulk_count(struct bulk *b, size_t n, uint64_t now)
 	b->last = now;
 	b->bytes += n;
 	if (!b->begun) {
-		if (b->bytes >= SETTLE) {
+		if (enough(b, now - b->since)) {
 			b->begun = now;
 			b->bytes = 0;
-		} else if (b->trial && !better(b, rate_of(SETTLE, (now - b->since) / 2))) {
+		} else if (b->trial && !better(b, rate_of(STRETCH, (now - b->since) / 2))) {
 			judge(b, rate_of(b->bytes, now - b->since), now);
 		}
 		return;
 	}
 	took = now - b->begun;
-	if (b->bytes >= STRETCH || (b->trial && !better(b, rate_of(STRETCH, took))))
+	if (enough(b, took) || (b->trial && !better(b, rate_of(STRETCH, took))))
 		judge(b, rate_of(b->bytes, took), now);
 }
 

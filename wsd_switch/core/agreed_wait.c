@@ -25,6 +25,8 @@
 #define BUSY_NAP_MS	1	/* others' completions keep the device from being armed */
 #define ARM_TRIES	4
 #define SPIN_ASK_US	20	/* TCP is looked at this often meanwhile */
+#define SPIN_VAIN	8		/* spins one after the other that brought nothing; then one of ... */
+#define SPIN_AGAIN	16
 #define WAITERS_MAX	128
 #define SETS_MAX	96	/* of them for sets, which keep theirs */
 
@@ -285,35 +287,54 @@ void road_pause(const struct road *r)
 		_mm_pause();
 }
 
-bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes)
+/* 1: look again, 0: nothing came, -1: a signal did */
+static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t changes)
 {
-	struct road *r = road_of(c);
 	uint64_t t0 = tsc_now(), asked = t0, now;
 
-	if (!road_mine(r) || cfg.spin_us <= 0)
-		return false;
 	for (;;) {
 		if (road_changes(r) != changes)
-			return true;
+			return 1;
 		sig_hold();
 		r->p.poll(r->p.conn);
 		sig_release();
 		if (road_changes(r) != changes)
-			return true;
+			return 1;
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
-			return false;
+			return -1;
 		now = tsc_now();
 		if (now - t0 > (uint64_t)US(cfg.road_spin_us))
-			return false;
+			return 0;
 		if (events && now - asked > (uint64_t)US(SPIN_ASK_US)) {
 			struct pollfd p = { .fd = fd, .events = events };
 
 			asked = now;
 			if (real.poll(&p, 1, 0) > 0)
-				return true;
+				return 1;
 		}
 		road_pause(r);
 	}
+}
+
+bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes)
+{
+	struct road *r = road_of(c);
+	uint32_t vain = atomic_load_explicit(&r->vain, memory_order_relaxed);
+	int k;
+
+	if (!road_mine(r) || cfg.spin_us <= 0)
+		return false;
+	/* nothing has come in time for a while: it is tried now and then */
+	if (vain >= SPIN_VAIN && vain % SPIN_AGAIN) {
+		atomic_store_explicit(&r->vain, vain + 1, memory_order_relaxed);
+		return false;
+	}
+	k = spin(t, r, fd, events, changes);
+	if (k > 0)
+		atomic_store_explicit(&r->vain, 0, memory_order_relaxed);
+	else if (k == 0)
+		atomic_store_explicit(&r->vain, vain + 1, memory_order_relaxed);
+	return k > 0;
 }
 
 int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes)

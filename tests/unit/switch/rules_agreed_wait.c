@@ -1081,6 +1081,44 @@ Test(waits, g26_eintr)
 	cr_assert_eq(s.ret, 1);
 }
 
+/* ---- spins that bring nothing are left out, but for one now and then ---- */
+
+static unsigned n_looks;
+
+static int count_poll(struct pollfd *p, nfds_t n, int ms)
+{
+	n_looks++;
+	return libc_calls.poll(p, n, ms);
+}
+
+static bool spun(void)
+{
+	char c;
+
+	n_looks = 0;
+	cr_assert_eq(recv(b, &c, 1, 0), -1);
+	cr_assert_eq(errno, EAGAIN);
+	return n_looks > 0;
+}
+
+Test(waits, vain_spins)
+{
+	struct timeval tv = { 0, 3000 };
+	int i, n = 0;
+
+	make();
+	framed();
+	cfg.road_spin_us = 2000;	/* so that a look at TCP falls into it on a busy machine, too */
+	cr_assert_eq(setsockopt(b, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+	real.poll = count_poll;
+	for (i = 0; i < 64; i++)
+		n += spun();
+	cr_assert(n >= 4 && n <= 30, "%d of 64", n);
+	for (i = 0; i < 20 && !spun(); i++)
+		;
+	cr_assert_lt(i, 20, "never again");
+}
+
 /* ---- what the program does not see ---- */
 
 /* a sender that waits for room, and a peer that has no more to say: its FIN is no reason to look at room again and again */
