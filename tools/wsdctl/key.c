@@ -52,8 +52,10 @@ int cmd_key(int argc, char **argv)
 	text[2 * KEY_LEN] = '\n';
 	fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
-		complain("%s: %s", file, errno == EEXIST ? "is there already; it is left as it is" : strerror(errno));
-		return errno == EEXIST ? CTL_NO : CTL_SYSTEM;
+		bool there = errno == EEXIST;
+
+		complain("%s: %s", file, there ? "is there already; it is left as it is" : strerror(errno));
+		return there ? CTL_NO : CTL_SYSTEM;
 	}
 	if (fchmod(fd, 0600) < 0 || write(fd, text, sizeof(text)) != sizeof(text) || fsync(fd) < 0) {
 		complain("%s: %s", file, strerror(errno));

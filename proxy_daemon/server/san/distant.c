@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <uthash.h>
 
 #include "proxy_daemon/server/conn.h"
 #include "proxy_daemon/server/end.h"
@@ -20,10 +21,13 @@ enum distant_state { DISTANT_LINK, DISTANT_OFFERED, DISTANT_HOME, DISTANT_KEPT, 
 struct distant {
 	TAILQ_ENTRY(distant) link;
 	struct server *srv;
-	struct far *far;		/* held */
+	struct distant_key {		/* of by_id. far is held; id: OFFERED, KEPT, FOUND, else 0 and not in the table */
+		struct far *far;
+		uint64_t id;
+	} key;
+	UT_hash_handle hh;
 	struct end *end;		/* NULL: KEPT */
 	enum distant_state state;
-	uint64_t id;			/* OFFERED, KEPT, FOUND */
 	struct wsd_peer_offer offer;	/* theirs: KEPT, FOUND */
 	uint8_t nonce[16];		/* OFFERED: ours */
 	struct diag_sock before;	/* OFFERED: our socket then */
@@ -60,9 +64,11 @@ static void put(struct distant *d)
 	d->deadline = sd_event_source_disable_unref(d->deadline);
 	if (d->end)
 		d->end->distant = NULL;
+	if (d->key.id)
+		HASH_DELETE(hh, srv->san.distants_by_id, d);
 	TAILQ_REMOVE(&srv->san.distants, d, link);
 	srv->san.n_distants--;
-	far_release(d->far);
+	far_release(d->key.far);
 	free(d);
 }
 
@@ -81,9 +87,9 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
 	struct distant *d = data;
 
 	if (d->state == DISTANT_KEPT || d->state == DISTANT_FOUND)
-		say_reason(d->far, WSD_PEER_REFUSE, d->id, WSD_R_PEER_UNAWARE);
+		say_reason(d->key.far, WSD_PEER_REFUSE, d->key.id, WSD_R_PEER_UNAWARE);
 	else if (d->state == DISTANT_OFFERED)
-		say_reason(d->far, WSD_PEER_WITHDRAW, d->id, WSD_R_PEER_UNAWARE);
+		say_reason(d->key.far, WSD_PEER_WITHDRAW, d->key.id, WSD_R_PEER_UNAWARE);
 	give_up(d, d->state == DISTANT_LINK ? WSD_R_NO_PEER : WSD_R_PEER_UNAWARE);
 	return 0;
 }
@@ -102,7 +108,7 @@ static struct distant *distant_new(struct server *srv, struct far *far, struct e
 		return NULL;
 	}
 	d->srv = srv;
-	d->far = far;
+	d->key.far = far;
 	d->end = e;
 	d->state = state;
 	if (e)
@@ -120,20 +126,32 @@ void distant_drop(struct end *e, uint32_t reason)
 	if (!d)
 		return;
 	if (d->state == DISTANT_OFFERED)
-		say_reason(d->far, WSD_PEER_WITHDRAW, d->id, reason ? reason : WSD_R_NOT_TCP);
+		say_reason(d->key.far, WSD_PEER_WITHDRAW, d->key.id, reason ? reason : WSD_R_NOT_TCP);
 	else if (d->state == DISTANT_FOUND)
-		say_reason(d->far, WSD_PEER_REFUSE, d->id, reason ? reason : WSD_R_NOT_TCP);
+		say_reason(d->key.far, WSD_PEER_REFUSE, d->key.id, reason ? reason : WSD_R_NOT_TCP);
 	put(d);
 }
 
 static struct distant *by_id(struct far *far, uint64_t id)
 {
+	struct distant_key k;
 	struct distant *d;
 
-	TAILQ_FOREACH(d, &far_server(far)->san.distants, link)
-		if (d->far == far && d->id == id && id)
-			return d;
-	return NULL;
+	memset(&k, 0, sizeof(k));
+	k.far = far;
+	k.id = id;
+	HASH_FIND(hh, far_server(far)->san.distants_by_id, &k, sizeof(k), d);
+	return d;
+}
+
+/* false: no memory, it has none */
+static bool give_id(struct distant *d, uint64_t id)
+{
+	d->key.id = id;
+	HASH_ADD(hh, d->srv->san.distants_by_id, key, sizeof(d->key), d);
+	if (!d->hh.tbl)
+		d->key.id = 0;
+	return d->key.id;
 }
 
 /* ---- our end's side ---- */
@@ -169,7 +187,7 @@ static void say_offer(struct distant *d)
 	struct wsd_peer_offer m = { .uid = e->uid, .flags = e->san->flags, .ring0 = remote_ring0(e), .ring1_max = ring1_max(d->srv) };
 	uint32_t reason = look_again(e, &d->before);
 
-	if (!reason && getrandom(d->nonce, sizeof(d->nonce), GRND_NONBLOCK) != sizeof(d->nonce))
+	if (!reason && (getrandom(d->nonce, sizeof(d->nonce), GRND_NONBLOCK) != sizeof(d->nonce) || !give_id(d, far_new_id(d->key.far))))
 		reason = WSD_R_NOMEM;
 	if (reason) {
 		give_up(d, reason);
@@ -179,9 +197,8 @@ static void say_offer(struct distant *d)
 	peer_addr(&m.remote, &e->remote);
 	m.counts = counts_of(&d->before);
 	memcpy(m.nonce, d->nonce, sizeof(m.nonce));
-	d->id = far_new_id(d->far);
 	d->state = DISTANT_OFFERED;
-	if (far_send(d->far, WSD_PEER_OFFER, d->id, &m, sizeof(m), NULL, 0))
+	if (far_send(d->key.far, WSD_PEER_OFFER, d->key.id, &m, sizeof(m), NULL, 0))
 		give_up(d, WSD_R_NO_PEER);
 }
 
@@ -195,14 +212,14 @@ static void say_found(struct distant *d)
 	if (!reason && getrandom(m.nonce, sizeof(m.nonce), GRND_NONBLOCK) != sizeof(m.nonce))
 		reason = WSD_R_NOMEM;
 	if (reason) {
-		say_reason(d->far, WSD_PEER_REFUSE, d->id, reason);
+		say_reason(d->key.far, WSD_PEER_REFUSE, d->key.id, reason);
 		give_up(d, reason);
 		return;
 	}
 	m.counts = counts_of(&now);
 	proof_macs(d->end->san, d->offer.nonce, m.nonce, m.mac);
 	d->state = DISTANT_FOUND;
-	if (far_send(d->far, WSD_PEER_FOUND, d->id, &m, sizeof(m), NULL, 0))
+	if (far_send(d->key.far, WSD_PEER_FOUND, d->key.id, &m, sizeof(m), NULL, 0))
 		give_up(d, WSD_R_NO_PEER);
 }
 
@@ -219,7 +236,7 @@ static struct distant *kept_for(const struct end *e, struct far *far)
 	struct distant *d;
 
 	TAILQ_FOREACH(d, &e->srv->san.distants, link)
-		if (d->state == DISTANT_KEPT && d->far == far && same_addr(&d->offer.local, &e->remote) && same_addr(&d->offer.remote, &e->local))
+		if (d->state == DISTANT_KEPT && d->key.far == far && same_addr(&d->offer.local, &e->remote) && same_addr(&d->offer.remote, &e->local))
 			return d;
 	return NULL;
 }
@@ -283,24 +300,29 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 	}
 	TAILQ_FOREACH(d, &srv->san.distants, link) {
 		all += d->state == DISTANT_KEPT;
-		if (d->far != far)
+		if (d->key.far != far)
 			continue;
 		if (d->state == DISTANT_HOME && same_addr(&o->local, &d->end->remote) && same_addr(&o->remote, &d->end->local)) {
 			d->offer = *o;
-			d->id = m->hdr.id;
-			say_found(d);
+			if (give_id(d, m->hdr.id))
+				say_found(d);
+			else
+				say_reason(far, WSD_PEER_REFUSE, m->hdr.id, WSD_R_NOMEM);
 			return;
 		}
 		n += d->state == DISTANT_KEPT;
 	}
 	k = n < DISTANT_KEPT_FAR && all < DISTANT_KEPT_MAX ? distant_new(srv, far, NULL, DISTANT_KEPT) : NULL;
+	if (k && !give_id(k, m->hdr.id)) {
+		put(k);
+		k = NULL;
+	}
 	if (!k) {
 		say_reason(far, WSD_PEER_REFUSE, m->hdr.id, WSD_R_LIMIT);
 		return;
 	}
 	k->offer = *o;
-	k->id = m->hdr.id;
-	(void)far_send(far, WSD_PEER_WAIT, k->id, NULL, 0, NULL, 0);
+	(void)far_send(far, WSD_PEER_WAIT, k->key.id, NULL, 0, NULL, 0);
 }
 
 /* 0: the session is being set up; else the reason */
@@ -315,7 +337,7 @@ static uint32_t set_up(struct distant *d, const struct memory_params *p, uint32_
 	if (!g)
 		return WSD_R_NO_RDMA;
 	e->distant = NULL;	/* it stops waiting, and not because it was dropped */
-	reason = remote_begin(e, d->far, p, g, remote_identity(srv, far_remote_ip(d->far), uid), mtu);
+	reason = remote_begin(e, d->key.far, p, g, remote_identity(srv, far_remote_ip(d->key.far), uid), mtu);
 	if (reason)
 		e->distant = d;
 	else
@@ -326,7 +348,7 @@ static uint32_t set_up(struct distant *d, const struct memory_params *p, uint32_
 static void on_found(struct distant *d, const struct peer_msg *m)
 {
 	const struct wsd_peer_found *f = &m->body.found;
-	struct memory_params p = { .session_id = d->id, .side = 0, .epoch = 1, .ring1_max = ring1_max(d->srv) };
+	struct memory_params p = { .session_id = d->key.id, .side = 0, .epoch = 1, .ring1_max = ring1_max(d->srv) };
 	struct wsd_peer_setup s;
 	struct diag_sock after, there = of_counts(&f->counts);
 	uint32_t reason = look_again(d->end, &after);
@@ -340,12 +362,12 @@ static void on_found(struct distant *d, const struct peer_msg *m)
 	p.ring0 = remote_ring0(d->end);
 	remote_sizes(&p);
 	s = (struct wsd_peer_setup){ .nonce = p.nonce, .epoch = p.epoch, .ring0 = p.ring0, .ring1_max = p.ring1_max, .mtu = 5 };
-	if (!reason && far_send(d->far, WSD_PEER_SETUP, d->id, &s, sizeof(s), NULL, 0))
+	if (!reason && far_send(d->key.far, WSD_PEER_SETUP, d->key.id, &s, sizeof(s), NULL, 0))
 		reason = WSD_R_NO_PEER;
 	if (!reason)
 		reason = set_up(d, &p, f->uid, 5);
 	if (reason) {
-		say_reason(d->far, WSD_PEER_WITHDRAW, d->id, reason);
+		say_reason(d->key.far, WSD_PEER_WITHDRAW, d->key.id, reason);
 		give_up(d, reason);
 		return;
 	}
@@ -360,19 +382,19 @@ static bool is_size(uint32_t v, uint32_t min, uint32_t max)
 static void on_setup(struct distant *d, const struct peer_msg *m)
 {
 	const struct wsd_peer_setup *s = &m->body.setup;
-	struct memory_params p = { .session_id = d->id, .side = 1, .nonce = s->nonce, .epoch = s->epoch, .ring0 = s->ring0,
+	struct memory_params p = { .session_id = d->key.id, .side = 1, .nonce = s->nonce, .epoch = s->epoch, .ring0 = s->ring0,
 				   .ring1_max = s->ring1_max };
 	uint32_t reason = 0;
 
 	if (!is_size(s->ring0, WSD_REMOTE_RING0_MIN, WSD_REMOTE_RING0_MAX) ||
 	    !is_size(s->ring1_max, s->ring0, WSD_REMOTE_RING1_MAX) || s->mtu < 1 || s->mtu > 5) {
-		far_broken(d->far, "a SETUP that cannot be");
+		far_broken(d->key.far, "a SETUP that cannot be");
 		return;
 	}
 	remote_sizes(&p);
 	reason = set_up(d, &p, d->offer.uid, (uint8_t)s->mtu);
 	if (reason) {
-		say_reason(d->far, WSD_PEER_WITHDRAW, d->id, reason);
+		say_reason(d->key.far, WSD_PEER_WITHDRAW, d->key.id, reason);
 		give_up(d, reason);
 		return;
 	}
@@ -428,7 +450,7 @@ static void on_up(struct far *far, bool again)
 	remote_far_up(far, again);
 	for (d = TAILQ_FIRST(&srv->san.distants); d; d = next) {
 		next = TAILQ_NEXT(d, link);
-		if (d->far == far && d->state == DISTANT_LINK)
+		if (d->key.far == far && d->state == DISTANT_LINK)
 			say_offer(d);
 	}
 }
@@ -440,7 +462,7 @@ static void on_down(struct far *far, enum link_why why)
 
 	for (d = TAILQ_FIRST(&srv->san.distants); d; d = next) {
 		next = TAILQ_NEXT(d, link);
-		if (d->far == far)
+		if (d->key.far == far)
 			give_up(d, reason_of(why));
 	}
 	remote_far_down(far);

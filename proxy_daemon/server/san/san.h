@@ -44,6 +44,7 @@ struct san {
 	unsigned n_remotes;
 	struct remote *by_far;			/* uthash: those whose other end is on another host */
 	TAILQ_HEAD(, distant) distants;
+	struct distant *distants_by_id;		/* uthash: those that the other daemon knows by an id */
 	unsigned n_distants;
 	unsigned n_sessions;			/* live ones, by their first end here */
 	uint64_t n_sessions_total;
