@@ -102,6 +102,7 @@ static int set_option(struct loading *l, int key, const char *arg)
 
 static int from_file(void *user, const char *section, const char *name, const char *value)
 {
+	const char *wrong = ((struct loading *)user)->cfg->san.wrong;
 	const struct argp_option *o;
 	int r = -ENOENT;
 
@@ -112,7 +113,7 @@ static int from_file(void *user, const char *section, const char *name, const ch
 			if (!strcmp(o->name, name))
 				r = set_option(user, o->key, value);
 	if (r)
-		fprintf(stderr, "wsd-proxyd: [%s] %s = %s: not understood\n", section, name, value);
+		fprintf(stderr, "wsd-proxyd: [%s] %s = %s: not understood%s%s\n", section, name, value, *wrong ? ": " : "", wrong);
 	return !r;
 }
 

@@ -117,7 +117,7 @@ static int add_listen(struct san_config *c, const char *item)
 	return 0;
 }
 
-static int for_items(struct san_config *c, const char *name, const char *value, int (*add)(struct san_config *, const char *))
+static int for_items(struct san_config *c, const char *value, int (*add)(struct san_config *, const char *))
 {
 	char item[LIST_ITEM_MAX];
 	size_t n;
@@ -134,9 +134,9 @@ static int for_items(struct san_config *c, const char *name, const char *value, 
 			item[n] = '\0';
 			r = add(c, item);
 		}
-		if (r) {	/* the caller shows the whole line, which may be long */
-			fprintf(stderr, "wsd-proxyd: [san] %s: %.*s: %s\n", name, (int)n, value,
-				r == -E2BIG ? "one more than there may be" : "not an address of one host, or not a network of such");
+		if (r) {
+			snprintf(c->wrong, sizeof(c->wrong), "%.*s: %s", (int)(n < sizeof(item) ? n : sizeof(item) - 1), value,
+				 r == -E2BIG ? "one more than there may be" : "not an address of one host, or not a network of such");
 			return -EINVAL;
 		}
 		value += n;
@@ -150,7 +150,7 @@ static int set_listen(struct san_config *c, const char *value)
 		c->n_listen_at = 0;
 		return 0;
 	}
-	return for_items(c, "listen", value, add_listen);
+	return for_items(c, value, add_listen);
 }
 
 static int set_transport(struct san_config *c, const char *value)
@@ -182,7 +182,7 @@ int san_config_set(struct san_config *c, const char *name, const char *value)
 	int r;
 
 	if (!strcmp(name, "subnets"))
-		return for_items(c, "subnets", value, add_subnet);
+		return for_items(c, value, add_subnet);
 	if (!strcmp(name, "listen"))
 		return set_listen(c, value);
 	if (!strcmp(name, "port")) {

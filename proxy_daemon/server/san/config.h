@@ -42,6 +42,7 @@ struct san_config {
 	uint32_t ring_start, ring_max;		/* powers of two, 4 KiB to 16 MiB, start <= max */
 	bool peers;				/* all that a link needs is there */
 	const char *why_off;			/* else: words for it */
+	char wrong[160];			/* -EINVAL for one item of a list: which, and why */
 };
 
 void san_config_default(struct san_config *c);
