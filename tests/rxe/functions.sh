@@ -18,6 +18,8 @@ fail() {
 	exit 1
 }
 
+trap 'fail "out of time"' TERM
+
 # until_true SECONDS CMD...
 until_true() {
 	local end=$((SECONDS + $1))

@@ -51,7 +51,7 @@ for victim in 1 2; do
 		daemon_up "qp-timeout = 16"
 	fi
 	sleep 2		# traffic without one
-	traffic_ends 30
+	traffic_ends 60
 	linked again$victim
 done
 meet kill-end

@@ -34,7 +34,7 @@ for name in stream trickle pingpong idle; do
 	grep -q 'returns to TCP' "$T/$name.wsd.log" || fail "$name did not return"
 done
 meet linkdelete-again
-traffic_ends
+traffic_ends 60
 
 if [ "$WSD_RXE_HOST" = 2 ]; then
 	# an emulated machine needs its time for it even when nobody has the device open

@@ -51,7 +51,8 @@ if [ "$WSD_RXE_HOST" = 2 ]; then
 fi
 meet linkdown-up
 back stream pingpong
-traffic_ends
+meet linkdown-again
+traffic_ends 60
 
 linked two $PEER2
 SERVER=$PEER2
@@ -77,5 +78,6 @@ for name in two-stream two-pingpong; do
 	echo "$name stood for $ms ms"
 	[ "$ms" -lt "$BOUND_MS" ] || fail "$name moved again only after $ms ms"
 done
-traffic_ends
+meet linkdown-two-again
+traffic_ends 60
 meet linkdown-end

@@ -44,5 +44,6 @@ for ((cut = 1; cut <= CUTS; cut++)); do
 	[ $worst -ge $best ] || best=$worst
 done
 [ $best -lt "$BOUND_MS" ] || fail "the stream moved again only after $best ms"
-traffic_ends
+meet path-again
+traffic_ends 60
 meet path-end
