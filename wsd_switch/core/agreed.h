@@ -58,6 +58,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t ask_a[8], ask_b[8];	/* their arguments */
 	uint64_t asked_when, end_when;	/* ticks, of DECIDE and END */
 	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
+	uint64_t since;			/* ticks: the session's beginning */
 	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */
 	/* growth; grow_failed: not tried again */
 	struct bulk bulk;

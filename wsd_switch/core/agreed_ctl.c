@@ -23,6 +23,7 @@ bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p)
 		return false;
 	}
 	r->owner = proc_page->pid;
+	r->since = tsc_now();
 	r->next = road_of(c);
 	if (r->next)
 		r->taken_before = r->next->taken_before + atomic_load(&r->next->rs->taken);

@@ -474,7 +474,7 @@ static void offer_lost(struct conn *c, uint32_t why)
 
 static void hide(void);
 
-/* a session that failed: soon again, then less and less often; at once when devices or links have changed */
+/* a session that failed: soon again, then less and less often, until one holds; at once when devices or links have changed */
 static void offer_later(struct conn *c, uint32_t why)
 {
 	c->retry_s = c->retry_s ? c->retry_s * 2 : 1;
@@ -1091,6 +1091,8 @@ bool ctl_road_over(struct thr *t, struct conn *c, struct road *r)
 	r->san = c->san;
 	c->san = 0;
 	atomic_fetch_and(&c->s->flags, ~S_ATTACHED);
+	if (tsc_now() - r->since > (uint64_t)US(RETRY_MAX_S * 1e6))
+		c->retry_s = 0;		/* it was good for long: what was before it counts no more */
 	offer_later(c, WSD_R_RDMA_FAILED);
 	lock_drop(&ctl_lock);
 	errno = e;
