@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# seconds: 290
+# seconds: 400
 # many connections between two processes of a user who may lock little: all by RDMA, all bytes right, 20 KiB locked for each, as the daemon
 # lets them. With WSD_TEST_RXE_LONG=1 a thousand within 64 MiB, under the usual limit of 8 MiB.
 . "$(dirname "$0")/../../hosts.sh"
 
 # emulated, a thousand take a minute when nothing else runs
-if [ "${WSD_TEST_RXE_LONG:-}" = 1 ]; then N=1000 LIMIT=8388608 SECS=200; else N=60 LIMIT=1048576 SECS=50; fi
+if [ "${WSD_TEST_RXE_LONG:-}" = 1 ]; then N=1000 LIMIT=8388608 SECS=330; else N=60 LIMIT=1048576 SECS=50; fi
 N=${WSD_TEST_MANY:-$N}
 chmod 755 "$T"
 chmod 666 /dev/infiniband/uverbs*	# as rdma-core's udev rules have it
