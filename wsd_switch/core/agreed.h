@@ -49,8 +49,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t nonce;
 	uint32_t epoch, ring0, ring1_max, fill_max;
 	uint32_t owner;			/* the process that has the queue pair; others only read and send on TCP */
-	uint32_t fetch_want;		/* state->fetched when Start is known to be there, or that the path is whole (probed); tx_lock */
-	enum { PROBE_DUE, PROBE_SENT, PROBE_BACK } probe;	/* of a session after one that failed; tx_lock */
+	uint32_t fetch_want;		/* STARTING: state->fetched when Start is known to be there; tx_lock */
 	uint64_t granted_H;		/* H + 1 when the grant was seen first; tx_lock */
 	_Atomic uint32_t leave;		/* enum wsd_reason: X is to return, Y to grant nothing more */
 	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */

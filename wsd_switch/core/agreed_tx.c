@@ -169,30 +169,6 @@ static uint32_t put_size(struct conn *c, size_t len)
 
 /* ---- start (A2) ---- */
 
-/*
- * tx_lock held. Start has senders wait, as long as the path takes to be known as dead. After a session that failed nothing waits before a read has
- * come back: so a path that is dead one way, over which grants come, costs the program nothing but the tries.
- */
-static bool probed(struct road *r)
-{
-	if (!r->next || r->probe == PROBE_BACK)
-		return true;
-	if (r->probe == PROBE_SENT) {
-		r->p.poll(r->p.conn);
-		if (atomic_load(&r->p.state->fetched) != r->fetch_want)
-			return false;
-		r->probe = PROBE_BACK;
-		return true;
-	}
-	if (r->p.hold(r->p.conn, 1 | WSD_HOLD_WORDS) != 0)
-		return false;
-	r->fetch_want = atomic_load(&r->p.state->fetched) + 1;
-	r->p.fetch(r->p.conn, WSD_CTL_START + 16);
-	r->p.release(r->p.conn);
-	r->probe = PROBE_SENT;
-	return false;
-}
-
 /* tx_lock held, PLAIN */
 static void start(struct conn *c, int fd)
 {
@@ -202,8 +178,6 @@ static void start(struct conn *c, int fd)
 	bool ok;
 	int k;
 
-	if (!probed(r))
-		return;
 	/* sets that wait for it are woken by roads from here on (F15) */
 	if (!lock_try(&c->s->open_lock, thr_tid(thr_get())))
 		return;

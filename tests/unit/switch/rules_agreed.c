@@ -456,28 +456,6 @@ Test(rules_agreed, a3_33_seams, .timeout = 10)
 
 /* ---- A2 ---- */
 
-/* after a session that failed a read has to come back before anybody waits for Start: a path that is dead this way alone costs nothing */
-Test(rules_agreed, a2_path_is_proved_after_a_failure, .timeout = 10)
-{
-	make(NULL);
-	X->r->next = calloc(1, sizeof(struct road));
-	X->r->next->rs = X->rs;
-	fake_grant(Y);
-	expect_err(recv(a, back, 8, MSG_DONTWAIT), EAGAIN);
-	cr_assert_eq(X->fetches, 1);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_PLAIN);
-	cr_assert_eq(send(a, "abc", 3, MSG_DONTWAIT), 3);
-	expect_str(b, 8, "abc");
-	expect_err(recv(a, back, 8, MSG_DONTWAIT), EAGAIN);
-	cr_assert_eq(X->fetches, 1);
-	fake_all();
-	fake_start(X);
-	cr_assert_eq(send(a, "abc", 3, 0), 3);
-	cr_assert_eq(X->puts, 1);
-	fake_all();
-	expect_str(b, 8, "abc");
-}
-
 Test(rules_agreed, a2_nothing_sent_until_read, .timeout = 10)
 {
 	char buf[8];
