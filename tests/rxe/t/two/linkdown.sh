@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# long: no clean run of its last form yet
+# long: about a minute on a quiet machine, and no clean run of its last form on both kernels yet
 # seconds: 240
 # the device's link goes down in the middle of traffic. First a link that is TCP's as well: both stand until it is back, and go on. Then one of
 # two: TCP has another way, and moves at once. No byte is lost, and when the link is back RDMA is used again
