@@ -192,7 +192,7 @@ static int around_exec(struct exec_call x)
 	if (!proc_usable())
 		return real_exec(&x);
 	carry_init(&k);
-	hand_on_exec_begin(true, &k);
+	hand_on_exec_begin(true, &x, &k);
 	if (k.n && (n = carry_pack(&k, &x)) != 0) {
 		char **envp = __builtin_alloca(n * sizeof(*envp));
 
@@ -345,7 +345,7 @@ WSD_EXPORT int system(const char *cmd)
 	real_ready();
 	s.ours = proc_usable();
 	if (s.ours)
-		hand_on_exec_begin(false, NULL);
+		hand_on_exec_begin(false, NULL, NULL);
 	return real.system(cmd);
 }
 
@@ -357,7 +357,7 @@ WSD_EXPORT FILE *popen(const char *cmd, const char *mode)
 	real_ready();
 	ours = proc_usable();
 	if (ours)
-		hand_on_exec_begin(false, NULL);
+		hand_on_exec_begin(false, NULL, NULL);
 	f = real.popen(cmd, mode);
 	if (ours)
 		hand_on_exec_end(false, f == NULL);

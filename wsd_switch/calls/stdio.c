@@ -107,7 +107,7 @@ WSD_EXPORT FILE *fdopen(int fd, const char *mode)
 		if (conn_agreed(c)) {	/* a reader of ours goes on with it; who only writes has to wait until it is TCP */
 			unread = *mode == 'r' || strchr(mode, '+');
 			if (!unread)
-				agreed_hand_on(c, fd, true);
+				agreed_hand_on(c, fd, HAND_BLIND);
 		}
 	}
 	cs_leave(t);

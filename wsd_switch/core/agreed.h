@@ -241,11 +241,14 @@ void agreed_leave(struct conn *c, uint32_t why);			/* both directions are to go 
 /* both directions are plain again, for a reason that may pass: the session is over, another one may be offered */
 void agreed_renew(struct thr *t, struct conn *c);
 /*
- * The connection goes where we do not see its calls: another image, another process, seccomp, stdio. Both directions become plain TCP, or, not in
- * time and `meant` (it will be used there), it is reset: frames in the hands of a program that knows nothing of them are worse. Not meant
- * (it leaks into a child): only asked for.
+ * The connection goes where our memory of it does not: another image, another process, seccomp, stdio. Both directions are asked back to TCP.
+ * BLIND: who gets it knows nothing of frames, so both become plain in time, or it is reset. SEEN: it runs under us and joins the session
+ * (reattach.c); only what it sends, libc may send without us. LEAK: it will hardly be used there; not waited for.
  */
-void agreed_hand_on(struct conn *c, int fd, bool meant);
+void agreed_hand_on(struct conn *c, int fd, enum hand_on how);
+/* p: a session that another process of this end made, and c has its side: we are as a child of that one */
+bool agreed_adopt(struct conn *c, const WSDPUTROAD *p);
+bool agreed_over(struct conn *c);	/* both directions are plain for good */
 /* the last number of this process is about to be closed. true: with bytes unread where the kernel does not see them */
 bool agreed_retire(struct thr *t, struct conn *c, int fd);
 /* a lock of the side, handlers put off. false: its owner does not let go: reset */

@@ -14,6 +14,28 @@
 
 _Atomic uint32_t road_any;
 
+bool agreed_adopt(struct conn *c, const WSDPUTROAD *p)
+{
+	struct road *r = calloc(1, sizeof(*r));
+
+	if (!r || road_bind(r, p) < 0) {
+		free(r);
+		return false;
+	}
+	atomic_store(&road_any, 1);
+	atomic_store_explicit(&c->road, r, memory_order_release);
+	atomic_store_explicit(&c->stage, ST_AGREED, memory_order_release);
+	log_debug("conn %u: session %llx by RDMA, of another process", c->index, (unsigned long long)p->session_id);
+	return true;
+}
+
+bool agreed_over(struct conn *c)
+{
+	struct wsd_remote *rs = road_of(c)->rs;
+
+	return atomic_load(&rs->xstate) == WSD_X_DONE && atomic_load(&rs->ystate) == WSD_Y_DONE;
+}
+
 bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p)
 {
 	struct road *r = calloc(1, sizeof(*r));
@@ -81,20 +103,25 @@ void agreed_renew(struct thr *t, struct conn *c)
 }
 
 #define HAND_ON_MS	2000u
+#define SEEN_MS		50u
 
-void agreed_hand_on(struct conn *c, int fd, bool meant)
+void agreed_hand_on(struct conn *c, int fd, enum hand_on how)
 {
 	struct road *r = road_of(c);
 	struct thr *t = thr_get();
-	bool ours = road_mine(r) && !proc_is_vfork_child();
-
 	atomic_store(&r->rs->leave, 1);
 	atomic_store(&r->rs->x_return, 1);
 	agreed_leave(c, WSD_R_EXEC);
-	if (fd < 0 || (!ours && !meant))
+	if (fd < 0 || how == HAND_LEAK)
 		return;
-	if (agreed_tx_plain(t, c, fd, HAND_ON_MS) && agreed_rx_plain(t, c, fd, HAND_ON_MS))
-		return;
+	if (agreed_tx_plain(t, c, fd, HAND_ON_MS)) {
+		if (agreed_rx_plain(t, c, fd, how == HAND_SEEN ? SEEN_MS : HAND_ON_MS))
+			return;
+		if (how == HAND_SEEN) {
+			mark_set(fd, MARK_UNREAD, true);
+			return;
+		}
+	}
 	conn_reset(c, fd, "handed on, and did not return to TCP in time");
 }
 
@@ -125,6 +152,9 @@ void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b)
 		atomic_fetch_or(&r->rs->asks, 1u << what);
 		return;
 	}
+	/* another process may have joined the session: then the daemon hears the packets of that one (reattach.c) */
+	if (unlikely(atomic_load(&c->s->flags) & S_FOREIGN) && what != WSD_SAN_GROW)
+		atomic_fetch_or(&r->rs->asks, 1u << what);
 	r->ask_a[what] = a;
 	r->ask_b[what] = b;
 	atomic_fetch_or(&r->ask_due, 1u << what);

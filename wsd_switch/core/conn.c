@@ -322,7 +322,7 @@ int conn_close_fd(int fd)
 static void enter_fd(struct conn *c, int nfd)
 {
 	if (nfd <= 2)
-		hand_on_untracked(c);	/* stdio may read it without us */
+		hand_on_std(c, nfd);	/* stdio may read it without us */
 	fd_seen(nfd);
 	atomic_store_explicit(&conn_tab[nfd], c, memory_order_release);
 }
@@ -362,7 +362,7 @@ bool conn_add_fd(uint64_t cookie, int nfd)
 	if (!lock_try_long(&pool_lock, thr_tid(thr_get())))
 		return false;
 	for (i = 0, n = n_fresh; i < n && !c; i++)
-		if (pool[i].s && conn_att(&pool[i]) && pool[i].s->cookie == cookie && one_more_fd(&pool[i]))
+		if (pool[i].s && conn_ours(&pool[i]) && pool[i].s->cookie == cookie && one_more_fd(&pool[i]))
 			c = &pool[i];
 	lock_drop(&pool_lock);
 	if (c)

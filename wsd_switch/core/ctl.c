@@ -624,6 +624,7 @@ static void attach_road(struct conn *c, int fd)
 	}
 	fault_install();
 	led_init(&c->led);
+	tell_side(c, fd);	/* before anything goes by the road */
 	if (agreed_attach(c, fd, &p)) {
 		eset_attached(c);
 		stats_accelerated();
@@ -958,11 +959,17 @@ static int reattach(int fd, uint64_t cookie, struct ctl_session *ret)
 		wsp.lpWSPCloseSocket(s, &err);
 		return e == WSAENOTCONN && why == WSD_R_NOT_YET ? -ENOENT : e == WSAENOTCONN ? -EACCES : -ETIMEDOUT;
 	}
-	if (shared_ring(s, &r, &err) != 0 || !ring_usable(&r)) {
+	ret->san = s;
+	ret->base = NULL;
+	ret->road = (WSDPUTROAD){ .size = sizeof(ret->road) };
+	if (shared_ring(s, &r, &err) != 0 && err == WSAEOPNOTSUPP && put_with_signal && put_with_signal(s, &ret->road, &err) == 0) {
+		ret->side = ((const struct wsd_remote *)ret->road.base)->side & 1;
+		return 0;
+	}
+	if (!r.base || !ring_usable(&r)) {
 		wsp.lpWSPCloseSocket(s, &err);
 		return -EPROTO;
 	}
-	ret->san = s;
 	ret->base = r.base;
 	ret->ring_size = r.ring_size;
 	ret->side = r.side;

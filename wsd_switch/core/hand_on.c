@@ -9,6 +9,7 @@
  */
 #include <fcntl.h>
 
+#include "wsd_switch/calls/stdio.h"
 #include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/carry.h"
 #include "wsd_switch/core/hand_on.h"
@@ -30,11 +31,11 @@ static int number_of(struct conn *c)
 
 /* Both gates are closed on return, so what rx_avail says can only shrink. Over a road: plain, reset, or, if it is not meant to be used there,
  * on its way. */
-static bool leave(struct conn *c, int fd, uint32_t why, bool meant)
+static bool leave(struct conn *c, int fd, uint32_t why, enum hand_on how)
 {
 	conn_to_tcp(c, why);
 	if (conn_agreed(c)) {
-		agreed_hand_on(c, fd, meant);
+		agreed_hand_on(c, fd, how);
 		return false;
 	}
 	return conn_att(c) && rx_avail(c) != 0;
@@ -47,11 +48,11 @@ static bool mark(struct conn *c)
 }
 
 /* true: bytes of the ring are unread */
-static bool to_other_image(struct conn *c, int fd, bool meant)
+static bool to_other_image(struct conn *c, int fd, enum hand_on how)
 {
 	opt_cork_give(c, fd);
 	atomic_fetch_or(&c->s->flags, S_FOREIGN);
-	return leave(c, fd, WSD_R_EXEC, meant);
+	return leave(c, fd, WSD_R_EXEC, how);
 }
 
 /* every process that comes by the socket sees it (mark.c) */
@@ -90,6 +91,18 @@ static void pass_unread(struct conn *c, int fd, int over)
 		(void)mark(c);
 }
 
+static bool seen_by_receiver(struct conn *c, int over)
+{
+	enum receiver r;
+
+	conn_pin(c);
+	cs_leave(thr_get());
+	r = receiver_of(over);
+	cs_enter();
+	conn_unpin(c);
+	return r == RECEIVER_OURS;
+}
+
 void hand_on_fd(int fd, int over)
 {
 	struct conn *c;
@@ -102,7 +115,7 @@ void hand_on_fd(int fd, int over)
 	}
 	t = cs_enter();
 	c = conn_get(fd);
-	if (c && to_other_image(c, fd, true)) {
+	if (c && to_other_image(c, fd, conn_agreed(c) && seen_by_receiver(c, over) ? HAND_SEEN : HAND_BLIND)) {
 		if (c->own && !c->own_shared)	/* what lies in our own memory nobody else can have (carry.c) */
 			conn_reset(c, fd, "passed on with bytes unread from before exec");
 		else
@@ -116,11 +129,22 @@ void hand_on_fd(int fd, int over)
 
 bool hand_on_untracked(struct conn *c)
 {
-	bool unread = leave(c, number_of(c), WSD_R_UNTRACKED, true);
+	bool unread = leave(c, number_of(c), WSD_R_UNTRACKED, HAND_BLIND);
 
 	if (unread)
 		(void)mark(c);
 	return unread;
+}
+
+void hand_on_std(struct conn *c, int nfd)
+{
+	if (!conn_agreed(c)) {
+		(void)hand_on_untracked(c);
+		return;
+	}
+	(void)leave(c, number_of(c), WSD_R_UNTRACKED, HAND_SEEN);
+	if (nfd == 0 && !agreed_plain_in(c))
+		stdio_stdin_over_calls();
 }
 
 static void one_untracked(struct conn *c, void *arg)
@@ -165,7 +189,7 @@ void hand_on_vfork_dup(int fd, int nfd)
 	t = cs_enter();
 	c = conn_get(fd);
 	if (c)		/* the number may mean something else in the child: then it stays on TCP without need */
-		(void)to_other_image(c, fd, nfd <= 2);
+		(void)to_other_image(c, fd, nfd <= 2 ? HAND_SEEN : HAND_LEAK);
 	cs_leave(t);
 	errno = e;
 }
@@ -178,16 +202,18 @@ static uint64_t cookie_of(int fd)
 	return real.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &k, &l) == 0 ? k : 0;
 }
 
-static void exec_one(struct conn *c, int fd, bool image, struct carry *k, bool vfork_child, bool renamed)
+static void exec_one(struct conn *c, int fd, bool image, bool other, struct carry *k, bool vfork_child, bool renamed)
 {
 	uint32_t flags = atomic_load(&c->s->flags);
 	bool sole = image && !vfork_child && conn_sole_holder(c), unread;
+	enum hand_on how;
 
 	if (!image || vfork_child)
 		c->exec_foreign = false;	/* a child that may live */
 	else if (!(flags & S_FOREIGN))
 		c->exec_foreign = true;		/* if we come back from exec */
-	unread = to_other_image(c, fd, fd <= 2 || renamed || c->spawn_dup);
+	how = fd > 2 && !renamed && !c->spawn_dup && !(image && sole) ? HAND_LEAK : other ? HAND_BLIND : HAND_SEEN;
+	unread = to_other_image(c, fd, how);
 	if (!unread || (flags & (S_SHUT_RD | S_BROKEN)))
 		return;
 	if (!image && c->own && !c->own_shared) {
@@ -204,6 +230,7 @@ struct by_cookie {
 	uint64_t cookie;
 	int fd;
 	struct carry *k;
+	bool other;
 };
 
 static void exec_renamed(struct conn *c, void *arg)
@@ -211,14 +238,15 @@ static void exec_renamed(struct conn *c, void *arg)
 	const struct by_cookie *b = arg;
 
 	if (conn_ours(c) && c->s->cookie == b->cookie)
-		exec_one(c, b->fd, true, b->k, true, true);
+		exec_one(c, b->fd, true, b->other, b->k, true, true);
 }
 
-void hand_on_exec_begin(bool image, struct carry *k)
+void hand_on_exec_begin(bool image, const struct exec_call *x, struct carry *k)
 {
+	bool other = atomic_load(&road_any) && x && carry_other_image(x);
 	bool vfork_child = proc_is_vfork_child();
 	uint32_t fd, n = atomic_load(&fd_high), high = atomic_load(&vfork_high);
-	struct by_cookie b = { .k = k };
+	struct by_cookie b = { .k = k, .other = other };
 	struct conn *c;
 	struct thr *t;
 	int e = errno;
@@ -234,7 +262,7 @@ void hand_on_exec_begin(bool image, struct carry *k)
 			continue;
 		if (inherited((int)fd) || (!image && c->spawn_dup)) {
 			if (!vfork_child || !conn_ours(c) || cookie_of((int)fd) == c->s->cookie)
-				exec_one(c, (int)fd, image, k, vfork_child, false);
+				exec_one(c, (int)fd, image, other, k, vfork_child, false);
 		} else if (image && !vfork_child && conn_att(c) && atomic_load(&c->s->rx_user) == proc_page->pid) {
 			rx_close_gate(c);	/* exec closes it (G8); should exec fail it opens again */
 		}
@@ -264,7 +292,7 @@ void hand_on_spawn_begin(const struct exec_call *x)
 	int e = errno;
 	struct thr *t;
 
-	hand_on_exec_begin(false, NULL);
+	hand_on_exec_begin(false, x, NULL);
 	if (!carry_other_image(x))
 		return;
 	t = cs_enter();
@@ -318,7 +346,7 @@ void hand_on_sandbox(void)
 	t = cs_enter();
 	for (fd = 0; fd < n; fd++) {
 		c = conn_get((int)fd);
-		if (c && leave(c, (int)fd, WSD_R_SANDBOX, true))
+		if (c && leave(c, (int)fd, WSD_R_SANDBOX, HAND_BLIND))
 			conn_reset(c, (int)fd, "unread bytes in the ring of a process that enters seccomp");
 	}
 	eset_unwake_all();

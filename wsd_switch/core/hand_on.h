@@ -22,14 +22,16 @@ void hand_on_fd(int fd, int over);
 /* one connection to libc or io_uring in this process; true: bytes of the ring are unread */
 bool hand_on_untracked(struct conn *c);
 void hand_on_all_untracked(void);
+/* it is a number of libc's streams now; over a road, standard input reads by way of us */
+void hand_on_std(struct conn *c, int nfd);
 
 /* Every connection that the new image inherits: one with a descriptor that is open here and has no FD_CLOEXEC.
  * image: this process becomes that image; false: a child does (posix_spawn, system, popen). What has unread bytes is
  * added to k, or marked when k is NULL. */
 struct carry;
-void hand_on_exec_begin(bool image, struct carry *k);
-/* ... before posix_spawn of x: what it does not see (it runs without us) is not left to it in silence */
 struct exec_call;
+void hand_on_exec_begin(bool image, const struct exec_call *x, struct carry *k);	/* x: NULL, it is /bin/sh */
+/* ... before posix_spawn of x: what it does not see (it runs without us) is not left to it in silence */
 void hand_on_spawn_begin(const struct exec_call *x);
 /* posix_spawn's file actions will duplicate fd */
 void hand_on_spawn_dup(int fd);

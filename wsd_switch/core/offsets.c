@@ -184,3 +184,22 @@ bool off_resync_tx(struct conn *c, int fd)
 	errno = e;
 	return ok;
 }
+
+/* both counts of a side that nobody kept (reattach.c); the connection moves meanwhile only by its peer */
+bool off_adopt(struct conn *c, int fd)
+{
+	struct tcp_info ti;
+	uint64_t k;
+	int state, inq, i, r = -EAGAIN, e = errno;
+
+	for (i = 0; i < 1000 && r == -EAGAIN; i++)
+		r = off_kernel_c(fd, &k, &state, &inq);
+	if (r == 0 && tcp_info_get(fd, &ti)) {
+		atomic_store(&c->s->C, k);
+		atomic_store(&c->s->H, ti.tcpi_bytes_sent - ti.tcpi_bytes_retrans + ti.tcpi_notsent_bytes);
+	} else {
+		r = -1;
+	}
+	errno = e;
+	return r == 0;
+}

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 #include "wsd_switch/calls/stdio.h"
+#include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/switch.h"
 
 #ifndef SO_COOKIE
@@ -49,7 +50,7 @@ static bool same_place(const struct wsd_side_at *a, const struct wsd_side_at *b)
 }
 
 /* our own side as it must be when we are the first: before anybody can join it. False: not known, or the peer broke the rules */
-static bool prepare_alone(struct conn *c, int fd)
+static bool prepare_alone_ring(struct conn *c, int fd)
 {
 	struct side *s = c->s;
 	uint32_t head = WSD_GATE_HEAD(atomic_load(&c->rx->gate)), tail = atomic_load(&c->rx->tail);
@@ -65,6 +66,14 @@ static bool prepare_alone(struct conn *c, int fd)
 	atomic_store(&s->taken, tail);
 	atomic_store(&s->att_pid, proc_page->pid);
 	return true;
+}
+
+static bool prepare_alone(struct conn *c, int fd, const struct ctl_session *x)
+{
+	if (x->base)
+		return prepare_alone_ring(c, fd);
+	atomic_store(&c->s->att_pid, proc_page->pid);
+	return off_adopt(c, fd);	/* what is not in the kernel lies in the session's memory */
 }
 
 /* The last user died in the middle of something: its C may lack what it took. Nobody takes any TCP byte but under the lock while
@@ -107,7 +116,7 @@ static int find_side(struct thr *t, struct conn *c, int fd, struct ctl_session *
 		}
 		if (r != -EINVAL)
 			return r;
-		if (!prepare_alone(c, fd))
+		if (!prepare_alone(c, fd, x))
 			return -EPROTO;
 		over = x->at.serial;
 		r = ctl_reattach_claim(t, fd, cookie, &mine, x);
@@ -125,6 +134,25 @@ static int find_side(struct thr *t, struct conn *c, int fd, struct ctl_session *
 static bool memory_shows_unread(const struct conn *c)
 {
 	return WSD_GATE_HEAD(atomic_load(&c->rx->gate)) != atomic_load(&c->rx->tail);
+}
+
+/* a session over RDMA: its queue pair is, or was, another's; we read what is there, and return both directions, as a child does */
+static const char *adopt_road(struct thr *t, struct conn *c, int fd, struct ctl_session *x, bool unread)
+{
+	bool alone;
+
+	if (find_side(t, c, fd, x, &alone) || !agreed_adopt(c, &x->road)) {
+		conn_close_fd(fd);
+		return unread ? "it is in the middle of RDMA, and its session cannot be joined" : NULL;
+	}
+	atomic_fetch_or(&c->s->flags, S_NO_OPEN | S_NO_PUT | S_ATTACHED | S_FOREIGN);
+	atomic_store(&c->why, WSD_R_EXEC);
+	conn_to_tcp(c, WSD_R_EXEC);
+	mark_set(fd, MARK_UNREAD, false);
+	log_debug("conn %u (descriptor %d): re-attached to a session over RDMA", c->index, fd);
+	if (agreed_over(c))
+		conn_close_fd(fd);
+	return NULL;
 }
 
 /* 0, or why what may be unread is out of reach */
@@ -145,9 +173,11 @@ static const char *adopt(struct thr *t, int fd, uint64_t cookie, bool unread)
 		ctl_reattach_drop(t, &x);
 		return unread ? "no room for it" : NULL;
 	}
-	ctl_point(c, x.base, x.ring_size, x.side);
 	c->san = x.san;
 	c->s->cookie = cookie;
+	if (!x.base)
+		return adopt_road(t, c, fd, &x, unread);
+	ctl_point(c, x.base, x.ring_size, x.side);
 	settled = atomic_load(&c->rx->yflags) & WSD_Y_NO_OPEN;
 	r = find_side(t, c, fd, &x, &alone);
 	if (r) {

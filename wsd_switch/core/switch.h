@@ -31,6 +31,7 @@
 #include <sys/types.h>
 #include <sys/single_threaded.h>
 
+#include <wsd/put_road.h>
 #include <wsd/shared_ring.h>
 #include <wsd/proxy_proto.h>
 #include <wsd/stats.h>
@@ -418,6 +419,8 @@ static inline bool conn_att(const struct conn *c)
 	return atomic_load_explicit(&c->stage, memory_order_acquire) == ST_ATTACHED;
 }
 
+enum hand_on { HAND_LEAK, HAND_SEEN, HAND_BLIND };	/* who gets a connection (agreed_hand_on) */
+
 static inline bool conn_agreed(const struct conn *c)
 {
 	return atomic_load_explicit(&c->stage, memory_order_acquire) == ST_AGREED;
@@ -467,6 +470,7 @@ void ctl_hidden_refresh(void);		/* the provider's descriptors, if they have chan
 /* a session that another process attached (reattach.c) */
 struct ctl_session {
 	uintptr_t san;			/* the provider's socket */
+	WSDPUTROAD road;		/* over RDMA: without a queue pair; base is NULL */
 	struct wsd_session *base;
 	uint32_t ring_size, side;	/* checked */
 	struct wsd_side_at at;		/* where the side lies */
@@ -559,6 +563,7 @@ void reattach_inherited(void);
 int off_check_rx(struct conn *c, int fd);		/* 1 agrees, 0 ask again later, -1 never again */
 int off_check_tx(struct conn *c, int fd);
 int off_check_tx_loose(struct conn *c, int fd);		/* the same while TCP has bytes unsent: only the count is asked for */
+bool off_adopt(struct conn *c, int fd);
 bool off_resync_tx(struct conn *c, int fd);
 int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
 

@@ -20,6 +20,9 @@
 #endif
 
 struct fake_end fake_x, fake_y;
+struct fake_end *fake_joined;
+static WSDPUTROAD fake_road_of;
+static struct wsd_side_at fake_side;
 bool fake_run, fake_late, fake_daemons = true;
 unsigned fake_tear, fake_armed;
 bool (*fake_ask)(struct fake_end *e, uint32_t what, uint64_t a, uint64_t b);
@@ -496,6 +499,18 @@ bool __wrap_ctl_road_ask(struct thr *t, struct conn *c, uint32_t what, uint64_t 
 	return fake_ask || !fake_daemons || fake_daemon(e, what, a, b);
 }
 
+/* the session of the end whose socket it is, as the provider gives it to a process without the queue pair */
+int __wrap_ctl_reattach(struct thr *t, int fd, uint64_t cookie, struct ctl_session *ret);
+int __wrap_ctl_reattach(struct thr *t, int fd, uint64_t cookie, struct ctl_session *ret)
+{
+	struct fake_end *e = fake_joined;
+
+	if (!e)
+		return -ENOENT;
+	*ret = (struct ctl_session){ .road = fake_road_of, .at = fake_side, .side = e->rs->side };
+	return 0;
+}
+
 /* ---- both ends ---- */
 
 static void end_make(struct fake_end *e, struct fake_end *peer, int fd, uint32_t side, const struct fake_opt *o)
@@ -577,6 +592,17 @@ void fake_make(const struct fake_opt *o)
 	cr_assert_geq(wait_fd, 0);
 	end_make(&fake_x, &fake_y, a, 0, o);
 	end_make(&fake_y, &fake_x, b, 1, o);
+}
+
+/* this process becomes one that has the socket and nothing else, and finds the session by it */
+void fake_forget(struct fake_end *e)
+{
+	fake_road_of = e->r->p;
+	fake_side = ctl_side_at(e->c->s);
+	fake_joined = e;
+	mark_set(e->fd, MARK_SESSION, true);
+	conn_close_fd(e->fd);
+	e->c = NULL;
 }
 
 void fake_grant(struct fake_end *y)

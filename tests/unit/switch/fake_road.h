@@ -68,6 +68,8 @@ struct fake_opt {
 };
 
 extern struct fake_end fake_x, fake_y;	/* connected; accepted */
+extern struct fake_end *fake_joined;	/* whose session ctl_reattach() gives */
+void fake_forget(struct fake_end *e);
 extern bool fake_run;			/* what is posted arrives and is completed at release() */
 extern bool fake_late;			/* words become visible only with a fetch or a put behind them */
 extern unsigned fake_tear;		/* so many bytes of each word arrive one step earlier than the rest; 0: all at once */

@@ -666,3 +666,64 @@ Test(calls, child_reads_to_the_end)
 	fake_sweep(Y);
 	cr_assert_eq(status_of(pid), 0);
 }
+
+/* ---- who comes by the socket alone joins the session (reattach.c) ---- */
+
+/* passed on in the middle: ring bytes and a frame unread, the peer sends on, and returns only later */
+Test(calls, joined_session_reads_both_roads)
+{
+	char buf[16] = "";
+	pid_t pid;
+
+	framed();
+	say("abc", false);
+	say("de", true);
+	all_arrived();
+	pid = fork();
+	if (pid == 0) {
+		fake_forget(Y);
+		reattach_received(b);
+		if (!conn_get(b) || !conn_agreed(conn_get(b)))
+			_exit(1);
+		if (recv(b, buf, 10, MSG_WAITALL) != 10 || memcmp(buf, "abcdefghij", 10))
+			_exit(2);
+		if (send(b, "answer", 6, 0) != 6)
+			_exit(3);
+		_exit(recv(b, buf, 10, 0) == 0 ? 0 : 4);
+	}
+	wait_asks(Y, WSD_SAN_WANT_RETURN);
+	say("fgh", true);
+	fake_sweep(Y);
+	cr_assert_eq(send(a, "ij", 2, 0), 2);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE, "it was asked to return");
+	expect_str(a, 10, "answer");
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	cr_assert_eq(status_of(pid), 0);
+}
+
+/* unread bytes are no reset where who gets it joins; nothing is waited for but what is sent */
+Test(calls, handed_on_with_bytes_unread)
+{
+	struct thr *t;
+
+	framed();
+	fake_grant(X);
+	fake_start(Y);
+	say("abc", false);
+	t = cs_enter();
+	agreed_hand_on(cb, b, HAND_SEEN);
+	cs_leave(t);
+	cr_assert_eq(atomic_load(&Y->rs->xstate), WSD_X_DONE);
+	cr_assert(mark_get(b, MARK_UNREAD));
+	expect_str(b, 8, "abc");
+}
+
+/* what leaks into a child is not waited for, and stays what it is (system() with sockets that have no FD_CLOEXEC) */
+Test(calls, leak_does_not_reset)
+{
+	framed();
+	say("abc", false);
+	cr_assert_eq(system("true"), 0);
+	cr_assert(!mark_get(b, MARK_UNREAD));
+	expect_str(b, 8, "abc");
+}
