@@ -66,7 +66,7 @@ over_two_hosts() {
 			use
 			echo "$SIDES: $((SECONDS - t0)) s"
 		fi
-		meet "$SIDES-used-$0" 95
+		meet "$SIDES-used-$0" 180
 		for p in "${SERVERS[@]}"; do
 			kill -TERM "$p" 2>/dev/null
 			until_true 10 ended "$p" || fail "a server does not end: $(state_of "$p")"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # long: half a minute and more in emulation; programs.sh has the short of it
+# seconds: 240
 # asyncio (epoll): what goes there and what comes back at once is compared by digest, on one connection and on several
 . "$(dirname "$0")/../../programs.sh"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # long: half a minute and more in emulation; programs.sh has the short of it
+# seconds: 240
 # iperf3: one stream and four, forward and reversed, and a file whose bytes are compared
 . "$(dirname "$0")/../../programs.sh"
 

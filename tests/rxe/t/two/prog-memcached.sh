@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # long: half a minute and more in emulation; programs.sh has the short of it
+# seconds: 240
 # memcached with four threads; its client compares every value
 . "$(dirname "$0")/../../programs.sh"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # long: half a minute and more in emulation; programs.sh has the short of it
+# seconds: 240
 # nginx with two workers, files of all sizes from memory and by sendfile; curl keeps connections and uses several at once; all files compared
 . "$(dirname "$0")/../../programs.sh"
 

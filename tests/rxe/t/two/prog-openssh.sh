@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # long: key exchange in emulation takes seconds a connection
+# seconds: 240
 # sshd and scp both ways. Its processes pass the socket on and enter seccomp, so it is TCP that does it; what counts are the bytes.
 . "$(dirname "$0")/../../programs.sh"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # long: initdb alone takes half a minute in emulation
+# seconds: 240
 # PostgreSQL: pgbench, and a table copied in and out
 . "$(dirname "$0")/../../programs.sh"
 
