@@ -96,6 +96,25 @@ int off_check_rx(struct conn *c, int fd)
 	return 1;
 }
 
+/* The counts agree with H: what the SYN makes of them is kept, as bytes_sent is wrong for good once the kernel could not hand a segment down (link
+ * down: it counts those too, and again when they go) */
+static void learn_syn(struct side *s, int fd, struct tcp_info *a)
+{
+	struct tcp_info b;
+	int outq, tries;
+	int64_t d;
+
+	for (tries = 0; tries < 4; tries++, *a = b) {
+		if (real.ioctl(fd, SIOCOUTQ, &outq) < 0 || !tcp_info_get(fd, &b))
+			return;
+		d = (int64_t)(a->tcpi_bytes_acked + (uint64_t)outq - atomic_load(&s->H));
+		if (a->tcpi_bytes_acked == b.tcpi_bytes_acked && (d == 0 || d == 1)) {
+			atomic_store(&s->syn, (int32_t)d);
+			return;
+		}
+	}
+}
+
 /* loose: also while TCP has bytes unsent */
 static int check_tx(struct conn *c, int fd, bool loose)
 {
@@ -113,6 +132,8 @@ static int check_tx(struct conn *c, int fd, bool loose)
 	if ((loose || atomic_load(&s->syn) >= 0) && tcp_info_get(fd, &a) && a.tcpi_state == TS_ESTABLISHED &&
 	    (a.tcpi_notsent_bytes == 0 || loose) &&
 	    a.tcpi_bytes_sent - a.tcpi_bytes_retrans + a.tcpi_notsent_bytes == atomic_load(&s->H)) {
+		if (unlikely(atomic_load(&s->syn) < 0))
+			learn_syn(s, fd, &a);
 		r = 1;
 		goto out;
 	}
