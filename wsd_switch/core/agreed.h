@@ -30,7 +30,7 @@
 #include "wsd_switch/core/switch.h"
 
 struct bulk {			/* agreed_bulk.c; tx_lock */
-	uint64_t rate[2];	/* by the ring, by TCP: bytes per 1,024 ticks; 0: not measured */
+	uint64_t rate[2];	/* by the ring, by TCP: bytes per 65,536 ticks; 0: not measured */
 	uint64_t since, begun, last;	/* ticks: this stretch; since when it is measured (0: not yet); the last bytes */
 	uint64_t bytes;
 	uint32_t road, again, left;
@@ -60,7 +60,10 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t since;			/* ticks: the session's beginning */
 	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */
 	/* growth; grow_failed: not tried again */
-	struct bulk bulk;
+	struct bulk bulk, flood;
+	_Atomic uint32_t in_row;	/* small sends without a receive or a pause between them */
+	uint64_t sent_when;		/* ticks: the last send; tx_lock */
+	bool nagled;			/* FRAMED with Nagle's algorithm as the program has it; tx_lock */
 	_Atomic uint32_t vain;		/* spins that brought nothing since the last that did, and those left out */
 	_Atomic bool by_frames;		/* Y: the last bytes came by TCP; so the next may */
 	bool small_frames;		/* ... in frames of no more than ROAD_SMALL; rx_lock */
@@ -153,9 +156,10 @@ void agreed_end(struct thr *t, struct conn *c, int fd);		/* A7: before shutdown 
 bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 
 /* ---- agreed_bulk.c: under tx_lock ---- */
+#define BULK_LEN	(16u << 10)	/* a send of less is not bulk */
 bool bulk_by_tcp(struct road *r, size_t len);	/* a send of len bytes is better a frame, room or not */
-void bulk_sent(struct road *r, size_t n);	/* ... and what became of it, on either road */
-/* the same of large sends alone, with the time as an argument */
+void bulk_sent(struct road *r, size_t len, size_t n);	/* ... and n of them were sent, on either road */
+/* the same of one kind of sends, with the time as an argument */
 bool bulk_turn(struct bulk *b, uint64_t now);
 void bulk_count(struct bulk *b, size_t n, uint64_t now);
 

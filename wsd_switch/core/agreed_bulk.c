@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * agreed_bulk.c - which of its two roads a bulk sender takes
+ * agreed_bulk.c - which of its two roads a sender takes that fills them
  *
- * A frame goes by TCP at any time (A3), not only where a put lacks room; so a sender of large pieces may use whichever moves them faster. That is
- * measured, not guessed: a device in software is slower than loopback TCP, another one ten times as fast, and a path may be slower than its device.
+ * A frame goes by TCP at any time (A3), not only where a put lacks room; so who sends large pieces, or small ones one after the other with no answer
+ * between them (a flood), may use whichever road moves them faster. That is measured, not guessed: a device in software is slower than loopback
+ * TCP, which also makes few packets of many messages, another one ten times as fast, and a path may be slower than its device. Bytes are
+ * measured for large pieces, messages for a flood.
  *
  *   SAN, a stretch of bytes --> TCP for as many, as a trial --> the faster one; the other is tried again after 64 stretches, 128, ...
  *
@@ -16,7 +18,9 @@
  */
 #include "wsd_switch/core/agreed.h"
 
-#define BULK_LEN	(16u << 10)	/* a send of less is not bulk: it takes the ring */
+#define FLOOD		64		/* of them without a receive, ... */
+#define FLOOD_GAP_US	50		/* ... and with no longer pause between them: before that they take the ring */
+#define MESSAGE		4096		/* what one of a flood counts as */
 #define STRETCH		(4u << 20)	/* to settle, and again to be measured; or, where that takes longer, */
 #define STRETCH_US	100000		/* what moves in this time, and LEAST */
 #define STRETCH_LEAST	(512u << 10)
@@ -40,10 +44,10 @@ static void go_to(struct bulk *b, uint32_t road, bool trial, uint64_t now)
 	stretch(b, now);
 }
 
-/* bytes per 1,024 ticks, not 0 */
+/* bytes per 65,536 ticks, not 0 */
 static uint64_t rate_of(uint64_t bytes, uint64_t ticks)
 {
-	return bytes * 1024 / (ticks ? ticks : 1) + 1;
+	return bytes * 65536 / (ticks ? ticks : 1) + 1;
 }
 
 /* is this much on the road it is on better than what the other one had? */
@@ -86,7 +90,7 @@ bool bulk_turn(struct bulk *b, uint64_t now)
 		b->left = AGAIN_FIRST;
 		stretch(b, now);
 	}
-	if (now - b->last > (uint64_t)US(PAUSE_US))
+	if ((int64_t)(now - b->last) > (int64_t)US(PAUSE_US))
 		stretch(b, now);
 	return b->road == BY_TCP;
 }
@@ -113,11 +117,33 @@ void bulk_count(struct bulk *b, size_t n, uint64_t now)
 
 bool bulk_by_tcp(struct road *r, size_t len)
 {
-	return len >= BULK_LEN && !cfg.no_overflow && bulk_turn(&r->bulk, tsc_now());
+	uint64_t now;
+
+	if (cfg.no_overflow)
+		return false;
+	now = tsc_now();
+	if (len >= BULK_LEN)
+		return bulk_turn(&r->bulk, now);
+	/* who thinks, or waits, between two messages does not fill a road */
+	if ((int64_t)(now - r->sent_when) > (int64_t)US(FLOOD_GAP_US))
+		atomic_store_explicit(&r->in_row, 0, memory_order_relaxed);
+	return atomic_load_explicit(&r->in_row, memory_order_relaxed) >= FLOOD && bulk_turn(&r->flood, now);
 }
 
-void bulk_sent(struct road *r, size_t n)
+void bulk_sent(struct road *r, size_t len, size_t n)
 {
-	if (r->bulk.again)
-		bulk_count(&r->bulk, n, tsc_now());
+	uint32_t row = atomic_load_explicit(&r->in_row, memory_order_relaxed);
+	uint64_t now = tsc_now();
+
+	if (len >= BULK_LEN) {
+		row = 0;
+		if (r->bulk.again)
+			bulk_count(&r->bulk, n, now);
+	} else if (row < FLOOD) {
+		row++;
+	} else if (r->flood.again) {
+		bulk_count(&r->flood, MESSAGE, now);
+	}
+	atomic_store_explicit(&r->in_row, row, memory_order_relaxed);
+	r->sent_when = now;
 }

@@ -600,6 +600,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 				continue;
 			if (y == WSD_Y_PLAIN && (k > 0 || (k < 0 && errno == EAGAIN)) && !(flags & MSG_PEEK))
 				agreed_grant(t, c, fd);
+			if (k > 0)
+				atomic_store_explicit(&r->in_row, 0, memory_order_relaxed);
 			if (k == 0)
 				atomic_fetch_or(&s->flags, S_EOF);
 			if (k < 0 && nb && !got) {
@@ -624,6 +626,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		}
 		if (k > 0) {
 			ask = false;
+			atomic_store_explicit(&r->in_row, 0, memory_order_relaxed);
 			got += (size_t)k;
 			vec_skip(v, (size_t)k);
 			if (v->len == 0)

@@ -241,6 +241,23 @@ static void nagle_back(struct conn *c, int fd)
 	atomic_store(&s->nodelay_push, (atomic_load(&s->nodelay_push) + 1) & ~1u);
 }
 
+/*
+ * tx_lock held, FRAMED. A flood that goes by TCP is TCP's to collect: no ring bytes stand behind its frames, and before some do the algorithm is
+ * off again, which sends what was held.
+ */
+static void nagle_now(struct conn *c, int fd, bool flood)
+{
+	struct road *r = road_of(c);
+
+	if (likely(r->nagled == flood))
+		return;
+	r->nagled = flood;
+	if (flood)
+		nagle_back(c, fd);
+	else
+		nagle_off(c, fd);
+}
+
 /* tx_lock held, STARTING: has it arrived? */
 static void started(struct conn *c, int fd)
 {
@@ -431,7 +448,10 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	} else if (header || payload) {
 		k = push(c, fd, v);
 	} else {
-		n = road_mine(r) && !road_error(r) && !bulk_by_tcp(r, v->len) ? put_size(c, v->len) : 0;
+		bool tcp = bulk_by_tcp(r, v->len);
+
+		n = road_mine(r) && !road_error(r) && !tcp ? put_size(c, v->len) : 0;
+		nagle_now(c, fd, tcp && v->len < BULK_LEN);
 		if (n)
 			k = put(c, v, n);
 		if (k > 0)
@@ -451,7 +471,7 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		}
 	}
 	if (k > 0)
-		bulk_sent(r, (size_t)k);
+		bulk_sent(r, v->len, (size_t)k);
 	agreed_unlock(&s->tx_lock);
 	if (k == -EAGAIN || k == 0) {
 		w->events = POLLOUT;

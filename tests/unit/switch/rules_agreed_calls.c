@@ -727,3 +727,58 @@ Test(calls, leak_does_not_reset)
 	cr_assert(!mark_get(b, MARK_UNREAD));
 	expect_str(b, 8, "abc");
 }
+
+/* ---- a flood that goes by TCP ---- */
+
+static int nodelay(int fd)
+{
+	int v = -1;
+	socklen_t l = sizeof(v);
+
+	cr_assert_eq(real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &l), 0);
+	return v;
+}
+
+/* where TCP is the faster road (here: it is said to be) Nagle's algorithm collects the flood, and no frame is held where ring bytes follow */
+Test(calls, flood_by_tcp)
+{
+	char buf[8192];
+	unsigned i, n = 0, puts;
+	int off = 0;
+
+	make();
+	cr_assert_eq(setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off)), 0);
+	fake_grant(Y);
+	fake_start(X);
+	fake_run = true;
+	X->r->flood = (struct bulk){ .rate = { 100, 200 }, .road = 1, .again = 64, .left = 64, .since = tsc_now(), .begun = tsc_now(),
+				     .last = tsc_now() };
+	for (i = 0; i < 64; i++)
+		say("12345678", false);
+	puts = X->puts;
+	cr_assert_eq(nodelay(a), 1);
+	for (i = 0; i < 8; i++) {
+		atomic_store(&X->r->in_row, 64);	/* as without pauses */
+		X->r->sent_when = tsc_now() + (uint64_t)US(1e6);
+		cr_assert_eq(send(a, "abcdefgh", 8, 0), 8);
+	}
+	cr_assert_eq(X->puts, puts, "not by TCP");
+	cr_assert_eq(nodelay(a), 0);
+	/* the other end answers: it is none any more */
+	fake_grant(X);
+	fake_start(Y);
+	cr_assert_eq(send(b, "x", 1, 0), 1);
+	expect_str(a, 8, "x");
+	cr_assert_eq(send(a, "ijklmnop", 8, 0), 8);
+	cr_assert_eq(X->puts, puts + 1);
+	cr_assert_eq(nodelay(a), 1);
+	while (n < 73 * 8) {
+		ssize_t r = recv(b, buf + n, sizeof(buf) - n, 0);
+
+		cr_assert_gt(r, 0);
+		n += (unsigned)r;
+	}
+	cr_assert_eq(n, 73 * 8);
+	for (i = 0; i < 73; i++)
+		cr_assert_eq(memcmp(buf + 8 * i, i < 64 ? "12345678" : i < 72 ? "abcdefgh" : "ijklmnop", 8), 0, "message %u", i);
+}
