@@ -67,6 +67,7 @@ state_of() { cat /proc/"$1"/task/*/{wchan,syscall} 2>/dev/null | tr '\n' ' '; }
 # Times at which the machine as a whole stood are taken off: two emulated hosts have little of a busy one
 stood() {
 	awk -v from="$2" -v to="$3" '
+		BEGIN { n = m = 0 }
 		$1 == "late" { late_from[n] = $2; late_to[n++] = $3 }
 		$1 == "gap" && $3 * 1000 > from && $2 * 1000 < to + 1000 { gap_from[m] = $2; gap_to[m++] = $3 }
 		END {
