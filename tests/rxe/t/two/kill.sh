@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # seconds: 240
-# long: 44 s on a quiet machine; clean on each kernel, not yet often
 # processes and daemons that are killed in the middle of traffic: what was sent before is there, then the end of the stream
 . "$(dirname "$0")/../../hosts.sh"
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # seconds: 240
-# long: 44 s on a quiet machine; clean on each kernel, not yet often
 # the device is deleted in the middle of traffic both ways, while others are idle, and asleep: at once, and no byte is lost. When it is
 # back, connections use it again.
 . "$(dirname "$0")/../../hosts.sh"
