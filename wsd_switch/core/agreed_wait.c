@@ -24,7 +24,8 @@
 #define SLICE_MS	10
 #define BUSY_NAP_MS	1	/* others' completions keep the device from being armed */
 #define ARM_TRIES	4
-#define SPIN_ASK_US	20	/* TCP is looked at this often meanwhile */
+#define SPIN_ASK_US	20		/* TCP is looked at meanwhile: after so long, then half as often each time, */
+#define SPIN_ASK_MOST_US 100		/* down to this */
 #define SPIN_VAIN	8		/* spins one after the other that brought nothing; then one of ... */
 #define SPIN_AGAIN	16
 #define WAITERS_MAX	128
@@ -290,7 +291,7 @@ void road_pause(const struct road *r)
 /* 1: look again, 0: nothing came, -1: a signal did */
 static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t changes)
 {
-	uint64_t t0 = tsc_now(), asked = t0, now;
+	uint64_t t0 = tsc_now(), asked = t0, now, each = (uint64_t)US(SPIN_ASK_US);
 
 	for (;;) {
 		if (road_changes(r) != changes)
@@ -305,10 +306,12 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 		now = tsc_now();
 		if (now - t0 > (uint64_t)US(cfg.road_spin_us))
 			return 0;
-		if (events && now - asked > (uint64_t)US(SPIN_ASK_US)) {
+		if (events && now - asked > each) {
 			struct pollfd p = { .fd = fd, .events = events };
 
 			asked = now;
+			if (each < (uint64_t)US(SPIN_ASK_MOST_US))
+				each *= 2;
 			if (real.poll(&p, 1, 0) > 0)
 				return 1;
 		}
