@@ -82,6 +82,7 @@ struct far {
 	enum link_why why;
 	unsigned n_failed, n_held;
 	uint64_t retry_us, since_us, rtt_us, boot;
+	uint64_t gone_us;		/* when its last link ended; 0: it never had one */
 	uint8_t host_id[16];
 	void *user;
 };
@@ -238,9 +239,15 @@ static void far_arm(struct far *f, uint64_t at_us)
 static void far_pause(struct far *f)
 {
 	const struct link_times *t = &f->all->times;
+	uint64_t now = now_us(f->all), wait;
 
-	f->retry_us = now_us(f->all) + (f->n_held ? doubled(t->again_min, t->again_max, f->n_failed - 1) :
-						    doubled(t->absent_min, t->absent_max, f->n_failed - 1));
+	if (f->n_held)
+		wait = doubled(t->again_min, t->again_max, f->n_failed - 1);
+	else if (f->gone_us && now - f->gone_us < t->absent_max)
+		wait = doubled(t->again_max / 5, t->absent_min, f->n_failed - 1);	/* it was there just now: busy, or starting again */
+	else
+		wait = doubled(t->absent_min, t->absent_max, f->n_failed - 1);
+	f->retry_us = now + wait;
 }
 
 /* no link could be made */
@@ -327,7 +334,7 @@ static void far_lost(struct far *f, struct wire *w)
 
 	if (f->wire == w) {
 		f->wire = NULL;
-		f->since_us = now_us(f->all);
+		f->since_us = f->gone_us = now_us(f->all);
 		f->why = why;
 		f->n_failed = 0;
 		f->awaited = false;
