@@ -52,9 +52,9 @@ static bool allow(const struct conn *c, uint64_t bytes)
 	return (old.rlim_cur >= bytes || c->uid == 0) && conn_alive(c);
 }
 
-uint32_t memlock_more(struct conn *c, struct lockee *l, uint64_t bytes)
+static uint32_t more(struct conn *c, struct lockee *l, uint64_t bytes, uint64_t quota)
 {
-	if (bytes > san_config(c->srv)->quota_locked || l->user->locked > san_config(c->srv)->quota_locked - bytes)
+	if (bytes > quota || l->user->locked > quota - bytes)
 		return WSD_R_MEMLOCK;
 	if (!allow(c, l->bytes + bytes)) {
 		if (!conn_alive(c))
@@ -65,6 +65,11 @@ uint32_t memlock_more(struct conn *c, struct lockee *l, uint64_t bytes)
 	l->bytes += bytes;
 	l->user->locked += bytes;
 	return 0;
+}
+
+uint32_t memlock_more(struct conn *c, struct lockee *l, uint64_t bytes)
+{
+	return more(c, l, bytes, san_config(c->srv)->quota_locked / 2);
 }
 
 void memlock_less(struct lockee *l, uint64_t bytes)
@@ -104,7 +109,7 @@ uint32_t memlock_admit(struct conn *c, uint64_t bytes, struct lockee **ret)
 		l->user = user_ref(c->user);
 	}
 	l->refs++;
-	reason = memlock_more(c, l, bytes);
+	reason = more(c, l, bytes, san_config(srv)->quota_locked);
 	if (reason) {
 		unref(srv, l);
 		return reason;

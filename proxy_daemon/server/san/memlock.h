@@ -20,7 +20,8 @@ struct user;
 
 /* @c's process will lock so many bytes more. Return: 0 with a reference in *ret, or WSD_R_MEMLOCK, WSD_R_NOMEM, WSD_R_NO_PROC. */
 uint32_t memlock_admit(struct conn *c, uint64_t bytes, struct lockee **ret);
-/* ... more, by who has a reference. Return: 0 or WSD_R_MEMLOCK, WSD_R_NO_PROC. */
+/* ... more, by who has a reference, within half of the user's quota: the other half is for connections that begin. Return: 0 or WSD_R_MEMLOCK,
+ * WSD_R_NO_PROC. */
 uint32_t memlock_more(struct conn *c, struct lockee *l, uint64_t bytes);
 /* what memlock_more() gave, back */
 void memlock_less(struct lockee *l, uint64_t bytes);

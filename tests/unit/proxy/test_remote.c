@@ -680,15 +680,25 @@ Test(remote_poor, quota, .init = start_poor, .fini = stop, .timeout = 60)
 
 static char conf[96];
 
-static void start_locked(void)
+static void start_lockable(const char *bytes)
 {
 	int fd;
 
 	strcpy(conf, "/tmp/wsd-proxy-conf-XXXXXX");
 	fd = mkstemp(conf);
-	cr_assert_gt(dprintf(fd, "[san]\nquota-locked = 90K\n"), 0);
+	cr_assert_gt(dprintf(fd, "[san]\nquota-locked = %s\n", bytes), 0);
 	close(fd);
 	start_with((const char *[]){ "--private", "--stay", "--config", conf, NULL }, true);
+}
+
+static void start_locked(void)
+{
+	start_lockable("90K");
+}
+
+static void start_larger(void)
+{
+	start_lockable("260K");
 }
 
 static void stop_locked(void)
@@ -720,6 +730,24 @@ Test(remote_locked, quota_locked, .init = start_locked, .fini = stop_locked, .ti
 	take_setup(&h[1]);
 	done(g, &q);
 	done(h, &r);
+}
+
+/* rings grow within half of the quota: the other is for connections that begin */
+Test(remote_locked, growth_leaves_room_for_others, .init = start_larger, .fini = stop_locked, .timeout = 60)
+{
+	struct fake f[2] = { 0 }, g[2] = { 0 };
+	struct pair p, q;
+
+	live(f, &p);		/* 40 KiB */
+	ask(&f[0], WSD_SAN_GROW, 0, 64 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->rx1_allowed), 64u << 10);
+	ask(&f[0], WSD_SAN_GROW, 1, 64 << 10);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->tx1_allowed), 0);
+	live(g, &q);
+	done(f, &p);
+	done(g, &q);
 }
 
 static void check_raised(rlim_t hard)
