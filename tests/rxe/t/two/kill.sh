@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# short: 6.12 running
 # seconds: 240
 # processes and daemons that are killed in the middle of traffic: what was sent before is there, then the end of the stream
 . "$(dirname "$0")/../../hosts.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# short: 6.1 running
 # seconds: 240
 # the device is deleted in the middle of traffic both ways, while others are idle, and asleep: at once, and no byte is lost. When it is
 # back, connections use it again.

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# short: 6.12 running
+# seconds: 240
 # the device's link, which is TCP's as well, goes down in the middle of traffic: both stand until it is back, and go on; no byte is lost, and
 # RDMA is used again. (A path that only RDMA loses is path.sh's.)
 . "$(dirname "$0")/../../hosts.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
+# short: 6.12 running
 # seconds: 240
 # packets of RDMA are dropped, both ways, in the middle of traffic: TCP goes on within 2 s, no byte is lost, and when the path is mended the same
 # connections use it again
