@@ -94,6 +94,11 @@ struct spec {
 
 #define SPEC_WORDS_MAX	20
 #define SPEC_WORD_LEN	32
+#define SPEC_MS_MAX	60000	/* of ms and warm */
+/* of size: roles have buffers of so much, and a spec may come from another host */
+#define SIZE_MAX_SMALL	4096	/* conn, echo, open, idle */
+#define SIZE_MAX_PINGPONG 65536
+#define SIZE_MAX_ANY	(1 << 26)
 struct spec_words { char w[SPEC_WORDS_MAX][SPEC_WORD_LEN]; unsigned n; };
 
 void spec_print(struct spec_words *ret, const struct spec *s);
@@ -160,6 +165,8 @@ struct options {
 	unsigned roads;		/* bits 1 << enum road */
 	long addr;		/* of the test "rdma": this host's, or the agent's; host order */
 	int agent_port;		/* 0: one host */
+	uint64_t secret[2];	/* shared with the agent */
+	bool has_secret;
 	const char *device;	/* RDMA device */
 	const char *json;	/* file; "-": stdout; NULL: none */
 	const char *png;
@@ -182,6 +189,7 @@ int role_main(bool server, char **words, int n);
 #define AGENT_PORT	18999
 int agent_main(const struct options *o);		/* until it is ended; an exit status */
 int agent_call(const struct options *o, const struct spec *s);	/* a socket that says what the server says; or -errno */
+int agent_secret(struct options *o, const char *file);	/* read it; 0, or -errno and a line on standard error */
 
 /* run.c */
 enum {

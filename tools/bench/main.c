@@ -17,10 +17,10 @@
 
 #define CAPACITY_RUNS	3
 
-const char *argp_program_version = "wsd-bench 0.1.0";
+const char *argp_program_version = "wsd-bench " WSD_VERSION;
 
 enum { OPT_PIN = 256, OPT_WSDRUN, OPT_PRELOAD, OPT_ROADS, OPT_PNG, OPT_JSON, OPT_QUICK, OPT_VERIFY, OPT_CHECK, OPT_LIST, OPT_WARM, OPT_ADDRESS, OPT_PEER, OPT_AGENT,
-	OPT_DEVICE, OPT_MARKDOWN, OPT_NO_MACHINE };
+	OPT_DEVICE, OPT_MARKDOWN, OPT_NO_MACHINE, OPT_SECRET };
 
 static const struct argp_option options[] = {
 	{ "rounds", 'r', "N", 0, "rounds of each case (10)", 0 },
@@ -34,6 +34,7 @@ static const struct argp_option options[] = {
 	{ "address", OPT_ADDRESS, "IPV4", 0, "of this host's RDMA device, for the test rdma within one host", 0 },
 	{ "peer", OPT_PEER, "IPV4", 0, "the test rdma with the server's end there, where wsd-bench --agent runs", 0 },
 	{ "agent", OPT_AGENT, "IPV4", 0, "run servers' ends for a wsd-bench --peer; IPV4 is this host's", 0 },
+	{ "secret", OPT_SECRET, "FILE", 0, "shared by --peer and --agent, which else serves everybody; as wsdctl key makes one", 0 },
 	{ "device", OPT_DEVICE, "NAME", 0, "RDMA device for perftest (rxe0)", 0 },
 	{ "no-machine", OPT_NO_MACHINE, NULL, 0, "do not measure the machine's own limits: they take long in an emulated one", 0 },
 	{ "markdown", OPT_MARKDOWN, NULL, 0, "end with the test rdma's table as markdown", 0 },
@@ -51,7 +52,7 @@ static long seconds_ms(struct argp_state *st, const char *arg)
 	char *end;
 	double v = strtod(arg, &end);
 
-	if (*end || end == arg || !(v >= .01 && v <= 60))
+	if (*end || end == arg || !(v >= .01 && v * 1000 <= SPEC_MS_MAX))
 		argp_error(st, "a time is 0.01 to 60 seconds, not \"%s\"", arg);
 	return (long)(v * 1000);
 }
@@ -110,6 +111,10 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		if (key != OPT_ADDRESS)
 			o->agent_port = AGENT_PORT;
 		o->agent = key == OPT_AGENT;
+		break;
+	case OPT_SECRET:
+		if (agent_secret(o, arg))
+			exit(64);
 		break;
 	case OPT_DEVICE:
 		o->device = arg;

@@ -8,13 +8,12 @@
 #include "common/tsc.h"
 #include "tools/bench/role.h"
 
-#define SIZE_MAX_	4096
 #define LAST		'E'	/* a request that ends the server */
 #define CONNECTIONS_MAX	20000	/* a run must not use up the ephemeral ports */
 
 static void server(const struct spec *s)
 {
-	char buf[SIZE_MAX_];
+	char buf[SIZE_MAX_SMALL];
 	int l = net_listen(s);
 
 	do {
@@ -29,7 +28,7 @@ static void server(const struct spec *s)
 
 static void once(const struct spec *s, char first)
 {
-	char out[SIZE_MAX_], in[SIZE_MAX_];
+	char out[SIZE_MAX_SMALL], in[SIZE_MAX_SMALL];
 	int fd = net_connect(s);
 
 	memset(out, 'x', s->size);

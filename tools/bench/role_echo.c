@@ -17,7 +17,6 @@
 
 #define BUF		16384
 #define EVENTS		256
-#define ECHO_SIZE_MAX	4096
 
 int poller_new(void)
 {
@@ -109,7 +108,7 @@ struct caller {
 	int fd;
 	size_t got;	/* bytes of the current answer */
 	uint64_t seq, t;
-	char in[ECHO_SIZE_MAX];
+	char in[SIZE_MAX_SMALL];
 };
 
 static void ask(struct caller *c, const struct spec *s, char *out)
@@ -124,7 +123,7 @@ static void ask(struct caller *c, const struct spec *s, char *out)
 static void client(const struct spec *s)
 {
 	static struct hist h;
-	static char out[ECHO_SIZE_MAX];
+	static char out[SIZE_MAX_SMALL];
 	struct epoll_event ev[EVENTS];
 	struct caller *c = calloc(s->conns, sizeof(*c));
 	int64_t warm_end = now_ns() + s->warm * 1000000;

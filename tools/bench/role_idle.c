@@ -33,7 +33,7 @@ static double rss_kib(pid_t pid)
 
 static void trips(const struct spec *s, int fd, int n)
 {
-	static char out[4096], in[4096];
+	static char out[SIZE_MAX_SMALL], in[SIZE_MAX_SMALL];
 
 	for (int i = 0; i < n; i++) {
 		memset(out, 'a' + i % 26, s->size);

@@ -20,7 +20,6 @@
 
 #define EVENTS		256
 #define BUF		16384
-#define OPEN_SIZE_MAX	4096
 #define FLIGHT		1024u	/* most requests in flight on one connection */
 
 struct line {
@@ -37,7 +36,7 @@ struct open_loop {
 	int64_t start, gap_x16, m0, m1;	/* gap in 1/16 ns */
 	uint64_t next, refused, asked;	/* requests due so far, and what came of those in the span */
 	uint64_t flying;
-	char out[OPEN_SIZE_MAX];
+	char out[SIZE_MAX_SMALL];
 };
 
 static int64_t due_at(const struct open_loop *o, uint64_t i)

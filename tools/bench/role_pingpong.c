@@ -8,11 +8,9 @@
 #include "common/tsc.h"
 #include "tools/bench/role.h"
 
-#define MSG_MAX_SIZE	65536
-
 static void server(const struct spec *s)
 {
-	static char buf[MSG_MAX_SIZE];
+	static char buf[SIZE_MAX_PINGPONG];
 	int l = net_listen(s), fd = net_accept_one(s, l);
 
 	net_poll(s->poll && s->road != ROAD_VERBS);
@@ -34,7 +32,7 @@ static void server(const struct spec *s)
 /* each message has a number, so an old answer is not taken for the new one */
 static void trip(const struct spec *s, int fd)
 {
-	static char out[MSG_MAX_SIZE], in[MSG_MAX_SIZE];
+	static char out[SIZE_MAX_PINGPONG], in[SIZE_MAX_PINGPONG];
 	static uint64_t seq;
 
 	seq++;

@@ -404,7 +404,7 @@ out:
 	if (r == RUN_E_STOP)
 		return r;
 	if (r < 0)
-		snprintf(why, WHY_MAX, "cannot start: %s", strerror(-r));
+		snprintf(why, WHY_MAX, "cannot start%s: %s", k[0].remote ? " at the agent" : "", strerror(-r));
 	else if (r)
 		snprintf(why, WHY_MAX, "%s%.150s%s%.60s%s", k[1].why[0] ? "client: " : "", k[1].why, k[0].why[0] ? " server: " : "",
 			 k[0].why, k[0].why[0] || k[1].why[0] ? "" : "not ready in time, killed");

@@ -14,6 +14,11 @@ static const struct { const char *key; size_t at; } fields[] = {
 };
 #undef F
 
+static const long size_max[_KIND_N] = {
+	[KIND_PINGPONG] = SIZE_MAX_PINGPONG, [KIND_STREAM] = SIZE_MAX_ANY, [KIND_RAW] = SIZE_MAX_ANY, [KIND_CONN] = SIZE_MAX_SMALL,
+	[KIND_ECHO] = SIZE_MAX_SMALL, [KIND_OPEN] = SIZE_MAX_SMALL, [KIND_IDLE] = SIZE_MAX_SMALL,
+};
+
 void spec_print(struct spec_words *ret, const struct spec *s)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
@@ -40,9 +45,10 @@ int spec_parse(struct spec *ret, char **words, int n)
 		if (errno || *end || end == eq + 1)
 			return -EINVAL;
 	}
-	if (ret->kind < 0 || ret->kind >= _KIND_N || ret->size < 1 || ret->size > 1 << 26 ||
+	if (ret->kind < 0 || ret->kind >= _KIND_N || ret->size < 1 || ret->size > size_max[ret->kind] ||
 	    ret->road < 0 || ret->road >= _ROAD_N || ret->raw < 0 || ret->raw >= _RAW_N || ret->addr < 0 || ret->addr > UINT32_MAX ||
-	    ret->conns < 1 || ret->conns > CONNS_MAX || ret->ms < 1 || ret->warm < 0)
+	    ret->conns < 1 || ret->conns > CONNS_MAX || ret->take < 0 || ret->take > SIZE_MAX_ANY ||
+	    ret->ms < 1 || ret->ms > SPEC_MS_MAX || ret->warm < 0 || ret->warm > SPEC_MS_MAX || ret->rate < 0 || ret->rate > 1000000000)
 		return -EINVAL;
 	return 0;
 }

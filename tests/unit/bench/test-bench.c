@@ -174,7 +174,8 @@ Test(spec, malformed_words_are_refused)
 {
 	static const char *const bad[] = { "size", "size=", "size=x", "size=1x", "size=0", "size=999999999", "conns=0", "conns=99999",
 					   "kind=99", "kind=-1", "ms=0", "road=99", "road=-1", "raw=99", "raw=-1", "addr=-1",
-					   "addr=4294967296", "unknown=1", "=1" };
+					   "addr=4294967296", "unknown=1", "=1", "ms=60001", "warm=60001", "warm=-1", "take=-1", "take=67108865",
+					   "rate=-1", "rate=1000000001" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		char w[4][SPEC_WORD_LEN] = { "size=64", "conns=1", "ms=10", "" };
@@ -187,12 +188,35 @@ Test(spec, malformed_words_are_refused)
 	}
 }
 
+Test(spec, no_message_is_larger_than_a_role_has_room_for)
+{
+	static const struct { enum kind kind; long most; } k[] = {
+		{ KIND_PINGPONG, 65536 }, { KIND_CONN, 4096 }, { KIND_ECHO, 4096 }, { KIND_OPEN, 4096 }, { KIND_IDLE, 4096 },
+		{ KIND_STREAM, 1 << 26 }, { KIND_RAW, 1 << 26 },
+	};
+
+	cr_assert_eq(ARRAY_SIZE(k), _KIND_N);
+	for (unsigned i = 0; i < ARRAY_SIZE(k); i++)
+		for (long over = 0; over < 2; over++) {
+			char w[4][SPEC_WORD_LEN] = { "conns=1", "ms=10" };
+			char *argv[] = { w[0], w[1], w[2], w[3] };
+			struct spec s;
+
+			snprintf(w[2], sizeof(w[2]), "kind=%d", k[i].kind);
+			snprintf(w[3], sizeof(w[3]), "size=%ld", k[i].most + over);
+			cr_assert_eq(spec_parse(&s, argv, 4) < 0, over, "kind %d, size %ld", k[i].kind, k[i].most + over);
+		}
+}
+
 Test(cases, names_are_unique_and_every_case_measures)
 {
 	static char all[] = "*";
 	char *names[] = { all };
 	struct options o = { .rounds = 1, .ms = 100, .warm = 10, .pin = -1, .names = names, .n_names = 1 };
+	char *argv[SPEC_WORDS_MAX];
+	struct spec_words w;
 	struct bcase *c;
+	struct spec s;
 	unsigned n;
 
 	cr_assert_eq(cases_make(&c, &n, &o), 0);
@@ -200,6 +224,10 @@ Test(cases, names_are_unique_and_every_case_measures)
 	for (unsigned i = 0; i < n; i++) {
 		cr_assert_gt(c[i].n_want, 0, "%s measures nothing", c[i].name);
 		cr_assert_leq(c[i].n_want, WANT_MAX);
+		spec_print(&w, &c[i].spec);
+		for (unsigned k = 0; k < w.n; k++)
+			argv[k] = w.w[k];
+		cr_assert_eq(spec_parse(&s, argv, (int)w.n), 0, "%s: its roles would not take it", c[i].name);
 		for (unsigned k = 0; k < i; k++)
 			cr_assert_str_neq(c[i].name, c[k].name);
 	}
