@@ -7,12 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <wsd/catalog.h>
 #include <wsd/proxy_proto.h>
 #include <wsd/shared_ring.h>
 
 #include "tools/lib/cleanup.h"
 #include "tools/lib/place.h"
 #include "tools/wsdrun/wsdrun.h"
+
+#define OFFER_AFTER_MAX	1000000u	/* what the switch takes; it would pass over more as malformed */
 
 const char *argp_program_version = "wsdrun " WSD_VERSION;
 const char *argp_program_bug_address = NULL;
@@ -116,7 +119,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_OFFER_AFTER:
 		o->has_offer_after = true;
-		ok = parse_number(arg, false, UINT32_MAX, &o->offer_after);
+		ok = parse_number(arg, false, OFFER_AFTER_MAX, &o->offer_after);
 		break;
 	case OPT_RING_SIZE:
 		ok = parse_number(arg, true, WSD_RING_MAX, &o->ring_size) && o->ring_size >= WSD_RING_MIN &&
@@ -166,6 +169,31 @@ static void prepare_plain(void)
 	setenv("WSD_DISABLE", "1", 1);
 }
 
+/* what the switch will find there, for -v: by itself it says no word of it */
+static void note_catalog(const struct options *o, const struct place *place)
+{
+	static struct wsd_provider p[WSD_CATALOG_PROVIDERS];
+	const char *name = o->provider ? o->provider : secure_getenv("WSD_PROVIDER"), *path = secure_getenv(WSD_CATALOG_ENV);
+	struct wsd_catalog_error err = { "" };
+	unsigned n = 0;
+	char id[39];
+	int r;
+
+	if (!path || !*path)
+		path = place->catalog[0] ? place->catalog : WSD_CATALOG_PATH;
+	r = wsd_catalog_load(path, p, WSD_CATALOG_PROVIDERS, &n, &err);
+	if (r) {
+		note("%s: connections stay on TCP%s", err.text, r == -ENOENT ? " until wsdctl install" : "");
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		wsd_guid_format(&p[i].info.ProviderId, id);
+		if (p[i].listed && (!name || !*name || !strcmp(p[i].name, name) || !strcasecmp(id, name)))
+			return;
+	}
+	note("%s: no provider%s%s in \"TCP on SAN\": connections stay on TCP", path, name ? " " : "", name ? name : "");
+}
+
 /* anything that fails here leaves CMD on TCP */
 static void prepare_accelerated(const struct options *o)
 {
@@ -199,6 +227,8 @@ static void prepare_accelerated(const struct options *o)
 		     endpoint_strerror(r));
 	else
 		note("daemon at %s", path);
+	if (verbose)
+		note_catalog(o, &place);
 
 	set_or_unset(WSD_PROXY_SOCKET_ENV, path);
 	if (place.catalog[0] && !secure_getenv("WSD_CATALOG"))
