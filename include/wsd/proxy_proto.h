@@ -81,7 +81,7 @@ enum wsd_reason {
 	WSD_R_DAEMON_CRED,	/* the daemon runs as neither root nor this user */
 	WSD_R_VERSION,		/* daemon and client speak different versions */
 	WSD_R_PEER_UNAWARE,	/* the other end has not offered its socket */
-	WSD_R_NOT_LOCAL,	/* the peer is on another host and no RDMA device reaches it */
+	WSD_R_NOT_LOCAL,	/* the peer is on another host, in no subnet that the daemon has for a SAN */
 	WSD_R_NETNS,		/* the ends are in different network namespaces */
 	WSD_R_DEVICE,		/* a socket is bound to a device or VRF */
 	WSD_R_NO_PROC,		/* /proc of the client cannot be read (pid namespace, non-dumpable) */
@@ -103,7 +103,7 @@ enum wsd_reason {
 	WSD_R_SANDBOX,		/* the process entered seccomp */
 	WSD_R_TABLE_FULL,	/* descriptor number or count is above our tables */
 	WSD_R_OFF,		/* switched off by configuration */
-	WSD_R_NOT_SAN,		/* the peer's address is in no subnet that is declared a SAN */
+	WSD_R_NOT_SAN,		/* local and remote address are in no declared subnet together */
 	WSD_R_NO_RDMA,		/* no RDMA device reaches the peer from the local address */
 	WSD_R_NO_PEER,		/* no daemon answers at the peer's host */
 	WSD_R_NO_KEY,		/* no cluster key, or the peer's daemon has another */

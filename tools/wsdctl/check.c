@@ -89,12 +89,14 @@ static void check_catalog(struct check *c, const char *path)
 	}
 }
 
-static void check_daemon(struct check *c, const char *socket)
+/* does one answer? */
+static bool check_daemon(struct check *c, const char *socket)
 {
 	struct status *s = calloc(1, sizeof(*s));
+	bool yes;
 
 	if (!s)
-		return;
+		return false;
 	(void)status_ask(s, socket);
 	if (!s->error) {
 		say(c->found, "pid %u (uid %u) answers at %s", s->daemon.pid, s->daemon.uid, s->path);
@@ -112,8 +114,10 @@ static void check_daemon(struct check *c, const char *socket)
 		say(c->next, "%s", s->error == ENDPOINT_E_FOREIGN ? "unset WSD_PROXY_SOCKET" :
 		    "look at its log (proxyd.log beside the socket, or journalctl -u wsd-proxyd)");
 	}
+	yes = !s->error;
 	status_clear(s);
 	free(s);
+	return yes;
 }
 
 /* a loopback connection of our own: listener, connecting and accepted end */
@@ -261,14 +265,28 @@ static void check_limits(struct check *c)
 	else
 		say(c->found, "locked memory %llu KiB, %llu open files", (unsigned long long)mem.rlim_cur >> 10,
 		    (unsigned long long)files.rlim_cur);
-	/* the shm provider locks nothing; RDMA devices pin what they reach */
-	if (mem.rlim_cur != RLIM_INFINITY && mem.rlim_cur < 8u << 20) {
-		c->result = CHECK_WARN;
-		say(c->next, "for RDMA devices: ulimit -l 65536 or more (not needed on one host)");
-	}
+	/* shared memory is not locked, and for RDMA a daemon of root raises the limit as it is needed */
 	if (files.rlim_cur < 256) {
 		c->result = CHECK_WARN;
 		say(c->next, "ulimit -n 1024 or more");
+	}
+}
+
+/* what RDMA between hosts takes, beside the other host */
+static void check_rdma(struct check *c, const char *socket, bool daemon)
+{
+	char device[160], why[WSD_MSG_MAX] = "";
+	unsigned n = devices_words(device, sizeof(device));
+	int off = daemon ? peers_off(socket, why, sizeof(why)) : -ENOENT;
+
+	say(c->found, "%.150s%s%s%.120s", device, off < 0 ? "" : "; links to other hosts are ", off < 0 ? "" : off ? "off: " : "on",
+	    off > 0 ? why : "");
+	if (n && off > 0) {
+		c->result = CHECK_WARN;
+		say(c->next, "only for RDMA between hosts: wsdctl key, and section [san] of /etc/wsd/proxyd.conf, of the system daemon (wsd(7))");
+	} else if (!n && !off) {
+		c->result = CHECK_WARN;
+		say(c->next, "connections to other hosts stay on TCP: rdma link show; is the port up, does its netdev have an address?");
 	}
 }
 
@@ -303,6 +321,7 @@ static void check_machine(struct check *c)
 unsigned check_all(struct check out[static CHECKS_MAX], const char *socket, const char *catalog)
 {
 	unsigned n = 0;
+	bool daemon;
 
 	memset(out, 0, CHECKS_MAX * sizeof(*out));
 	out[n].name = "machine";
@@ -312,13 +331,15 @@ unsigned check_all(struct check out[static CHECKS_MAX], const char *socket, cons
 	out[n].name = "catalog";
 	check_catalog(&out[n++], catalog);
 	out[n].name = "daemon";
-	check_daemon(&out[n++], socket);
+	daemon = check_daemon(&out[n++], socket);
 	out[n].name = "sock_diag";
 	check_diag(&out[n++]);
 	out[n].name = "memory";
 	check_memory(&out[n++]);
 	out[n].name = "limits";
 	check_limits(&out[n++]);
+	out[n].name = "rdma";
+	check_rdma(&out[n++], socket, daemon);
 	out[n].name = "environment";
 	check_preload(&out[n++]);
 	return n;

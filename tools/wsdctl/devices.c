@@ -22,6 +22,7 @@ static void print_json(const struct dev_table *t)
 	char ip[INET6_ADDRSTRLEN];
 	unsigned i;
 
+	json_object_object_add(root, "version", json_object_new_int(1));
 	for (i = 0; i < t->n; i++) {
 		o = json_object_new_object();
 		json_object_object_add(o, "device", json_object_new_string(t->gid[i].device));
@@ -38,6 +39,33 @@ static void print_json(const struct dev_table *t)
 	json_object_put(root);
 }
 
+/* as the daemon has it: tests have files of their own */
+static const char *sysfs(void)
+{
+	const char *root = secure_getenv("WSD_TEST_SYSFS");
+
+	return root && root[0] == '/' ? root : "/sys";
+}
+
+unsigned devices_words(char *ret, size_t size)
+{
+	struct dev_table *t = calloc(1, sizeof(*t));
+	char ip[INET6_ADDRSTRLEN], more[32] = "";
+	unsigned n;
+
+	snprintf(ret, size, "no RDMA device has an active port with a RoCE v2 address");
+	if (!t)
+		return 0;
+	dev_scan(t, sysfs());
+	n = t->n;
+	if (n > 1)
+		snprintf(more, sizeof(more), " and %u more", n - 1);
+	if (n)
+		snprintf(ret, size, "%s at %s%s", t->gid[0].device, address_of(&t->gid[0], ip), more);
+	free(t);
+	return n;
+}
+
 int devices_print(bool json)
 {
 	struct dev_table *t = calloc(1, sizeof(*t));
@@ -48,7 +76,7 @@ int devices_print(bool json)
 		complain("no memory");
 		return CTL_SYSTEM;
 	}
-	dev_scan(t, "/sys");
+	dev_scan(t, sysfs());
 	if (json) {
 		print_json(t);
 	} else if (!t->n) {

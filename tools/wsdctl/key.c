@@ -2,6 +2,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -50,6 +51,8 @@ int cmd_key(int argc, char **argv)
 		text[2 * i + 1] = "0123456789abcdef"[key[i] & 15];
 	}
 	text[2 * KEY_LEN] = '\n';
+	if (!strcmp(file, KEY_FILE))
+		(void)mkdir("/etc/wsd", 0755);	/* it may be the first thing there; if that fails, the next line says so */
 	fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
 		bool there = errno == EEXIST;
@@ -64,5 +67,7 @@ int cmd_key(int argc, char **argv)
 	}
 	explicit_bzero(key, sizeof(key));
 	explicit_bzero(text, sizeof(text));
+	printf("%s: a new key. Copy it to every host, mode 0600, by a road that keeps it secret; name it as key-file in section [san]\n"
+	       "of /etc/wsd/proxyd.conf, beside subnets, and restart the daemons. Then: wsdctl peers --try ADDRESS\n", file);
 	return CTL_OK;
 }

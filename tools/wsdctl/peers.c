@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -38,6 +39,8 @@ static int parse_try(struct wsd_msg_peers *m, const char *text)
 	socklen_t len;
 
 	memset(&s, 0, sizeof(s));
+	if (!strncasecmp(text, "::ffff:", 7) && strchr(text, '.'))
+		text += 7;		/* the daemon knows it as the IPv4 address that it is */
 	if (inet_pton(AF_INET, text, &s.v4.sin_addr) == 1) {
 		s.v4.sin_family = AF_INET;
 		s.v4.sin_port = htons(9);
@@ -172,6 +175,27 @@ static void print_json(const struct wsd_msg_status_peer *peer, unsigned n)
 	json_object_put(root);
 }
 
+int peers_off(const char *socket, char *ret_why, size_t size)
+{
+	struct wsd_msg_peers m = { .hdr = { .len = sizeof(m), .version = WSD_PROXY_VERSION, .type = WSD_MSG_PEERS, .cookie = 1 } };
+	char path[ENDPOINT_PATH_MAX], why[sizeof(((union message *)0)->peer.why) + 1] = "";
+	_cleanup_close_ int fd = -1;
+	bool off = false;
+	union message a;
+	int r;
+
+	r = request_send(&fd, path, socket, &m, sizeof(m));
+	while (!r && !(r = request_next(fd, &a)) && a.hdr.type == WSD_MSG_STATUS_PEER)
+		if (!a.peer.remote.family) {
+			off = true;
+			human_field(why, sizeof(why), a.peer.why, sizeof(a.peer.why));
+		}
+	if (r || a.hdr.type != WSD_MSG_STATUS_END)
+		return r ? r : -EBADMSG;
+	snprintf(ret_why, size, "%s", why);
+	return off;
+}
+
 /* one question; prints what goes wrong */
 static int ask(const struct options *o, struct wsd_msg_status_peer *ret, unsigned *ret_n)
 {
@@ -235,6 +259,8 @@ static int try_one(struct options *o, struct wsd_msg_status_peer *peer, unsigned
 	if (p) {
 		peer[0] = *p;
 		*ret_n = 1;
+	} else {
+		complain("the daemon does not say what came of it");
 	}
 	return p && p->state == WSD_PEER_LINK_UP ? CTL_OK : CTL_NO;
 }

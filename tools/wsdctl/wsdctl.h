@@ -123,8 +123,11 @@ struct addr_text {
 };
 struct addr_text addr_text(const struct wsd_addr *a);
 
-/* RDMA devices, as the daemon would find them */
+/* RDMA devices, as the daemon would find them: all, or the first in words and how many there are */
 int devices_print(bool json);
+unsigned devices_words(char *ret, size_t size);
+/* peers.c: 0: the daemon may have links to other hosts; 1: it has none, and why; or an error of request_*() */
+int peers_off(const char *socket, char *ret_why, size_t size);
 void status_print(const struct status *s);
 void status_print_json(const struct status *s);
 

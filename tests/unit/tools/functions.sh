@@ -70,3 +70,19 @@ until_true() {
 		read -rt 0.02 <> <(:) || true
 	done
 }
+
+# rdma_device: as sysfs would show one, rxe0 at 10.99.0.1, to who is told by WSD_TEST_SYSFS
+rdma_device() {
+	local d=$T/sys/class/infiniband/rxe0/ports/1
+	mkdir -p "$T/sys/class/infiniband_verbs/uverbs0" "$T/sys/class/net/san0" "$d/gids" "$d/gid_attrs/types" "$d/gid_attrs/ndevs"
+	echo rxe0 >"$T/sys/class/infiniband_verbs/uverbs0/ibdev"
+	echo san0 >"$T/sys/class/infiniband/rxe0/parent"
+	echo '4: ACTIVE' >"$d/state"
+	echo Ethernet >"$d/link_layer"
+	echo 0000:0000:0000:0000:0000:ffff:0a63:0001 >"$d/gids/0"
+	echo 'RoCE v2' >"$d/gid_attrs/types/0"
+	echo san0 >"$d/gid_attrs/ndevs/0"
+	echo 4200 >"$T/sys/class/net/san0/mtu"
+	echo 7 >"$T/sys/class/net/san0/ifindex"
+	export WSD_TEST_SYSFS=$T/sys
+}
