@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <wsd/proxy_proto.h>
@@ -62,10 +63,28 @@ static int parse_number(const char *s, uint64_t max, uint64_t *ret)
 	return 0;
 }
 
+/* an option that has no value on the command line: it is set by being there, in a file by yes */
+static int parse_flag(const char *arg, bool *ret)
+{
+	static const char *const word[2][4] = { { "no", "false", "off", "0" }, { "yes", "true", "on", "1" } };
+
+	if (!arg) {
+		*ret = true;
+		return 0;
+	}
+	for (unsigned i = 0; i < 8; i++)
+		if (!strcasecmp(arg, word[i & 1][i / 2])) {
+			*ret = i & 1;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 static int set_option(struct loading *l, int key, const char *arg)
 {
 	struct config *cfg = l->cfg;
 	uint64_t v;
+	bool flag;
 
 	switch (key) {
 	case OPT_SOCKET:
@@ -74,11 +93,11 @@ static int set_option(struct loading *l, int key, const char *arg)
 		strcpy(cfg->socket, arg);
 		return 0;
 	case OPT_STAY:
-		cfg->stay = true;
-		return 0;
+		return parse_flag(arg, &cfg->stay);
 	case OPT_NO_SANDBOX:
-		cfg->no_sandbox = true;
-		return 0;
+		return parse_flag(arg, &cfg->no_sandbox);
+	case OPT_FOREGROUND:
+		return parse_flag(arg, &flag);
 	case OPT_QUOTA_SESSIONS:
 		return parse_number(arg, UINT64_MAX, &cfg->quota_sessions);
 	case OPT_QUOTA_BYTES:
@@ -102,10 +121,11 @@ static int set_option(struct loading *l, int key, const char *arg)
 
 static int from_file(void *user, const char *section, const char *name, const char *value)
 {
-	const char *wrong = ((struct loading *)user)->cfg->san.wrong;
+	char *wrong = ((struct loading *)user)->cfg->san.wrong;
 	const struct argp_option *o;
 	int r = -ENOENT;
 
+	*wrong = '\0';		/* of a line before */
 	if (!strcmp(section, "san"))
 		r = san_config_set(&((struct loading *)user)->cfg->san, name, value);
 	else if (!strcmp(section, "proxyd"))
@@ -113,7 +133,8 @@ static int from_file(void *user, const char *section, const char *name, const ch
 			if (!strcmp(o->name, name))
 				r = set_option(user, o->key, value);
 	if (r)
-		fprintf(stderr, "wsd-proxyd: [%s] %s = %s: not understood%s%s\n", section, name, value, *wrong ? ": " : "", wrong);
+		fprintf(stderr, "wsd-proxyd: [%s] %s = %s: not understood: %s\n", section, name, value, *wrong ? wrong :
+			r == -ENOENT ? "there is no such option; man wsd-proxyd" : "not a value for it; man wsd-proxyd");
 	return !r;
 }
 
@@ -128,8 +149,6 @@ static error_t from_args(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SYSTEM:
 		l->mode = MODE_SYSTEM;
-		return 0;
-	case OPT_FOREGROUND:
 		return 0;
 	case OPT_CONFIG:
 		l->config_file = arg;
@@ -173,7 +192,9 @@ int config_load(struct config *cfg, int argc, char **argv)
 {
 	static const struct argp argp = {
 		.options = options, .parser = from_args,
-		.doc = "The WSD proxy daemon: pairs the two ends of local TCP connections and gives them memory.",
+		.doc = "The WSD proxy daemon: pairs the two ends of TCP connections and gives them memory, or a path over RDMA."
+		       "\vRDMA between hosts is set up in section [san] of the file. Exit status: 0; 1 failed; 3 another daemon serves "
+		       "this path; 64 wrong usage. See wsd-proxyd(8).",
 	};
 	struct loading l = { .cfg = cfg, .pass = 1 };
 	int r;
@@ -192,7 +213,7 @@ int config_load(struct config *cfg, int argc, char **argv)
 		r = ini_parse(l.config_file, from_file, &l);
 		if (r) {
 			if (r < 0)
-				fprintf(stderr, "wsd-proxyd: %s: cannot be read\n", l.config_file);
+				fprintf(stderr, "wsd-proxyd: %s: cannot be read%s%s\n", l.config_file, r == -1 ? ": " : "", r == -1 ? strerror(errno) : "");
 			else
 				fprintf(stderr, "wsd-proxyd: %s: error in line %d, or a line before it is longer than 199 characters "
 					"(lists may come in several lines)\n", l.config_file, r);
