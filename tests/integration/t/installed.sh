@@ -9,6 +9,12 @@ require meson setpriv unshare ss
 if [ "${1:-}" != inside ]; then
 	unshare -m true 2>/dev/null || skip "no mount namespaces here"
 	meson install -C "$WSD_BUILD" --no-rebuild --destdir "$T/root" >"$T/install.log" 2>&1 || fail "meson install"
+	# what a person looks for after it
+	for f in share/man/man1/wsdrun.1 share/man/man1/wsdctl.1 share/man/man1/wsd-bench.1 share/man/man5/wsd-catalog.5 share/man/man7/wsd.7 \
+		share/man/man8/wsd-proxyd.8 share/doc/wsd/examples/proxyd.conf.example share/doc/wsd/security.md lib/systemd/system/wsd-proxyd.service; do
+		found=("$T"/root/*/"$f" "$T"/root/*/*/"$f")
+		[ -e "${found[0]}" ] || [ -e "${found[1]}" ] || fail "not installed: $f"
+	done
 	# its own place for what was installed, and for the catalog
 	made=
 	[ -d /etc/wsd ] || { mkdir /etc/wsd && made=yes; } || skip "cannot make /etc/wsd"
