@@ -21,6 +21,8 @@ delete() {
 	timeout 15 rdma link delete "$WSD_RXE_DEVICE" || fail "rdma link delete: $?"
 	TOOK=$(($(uptime_ms) - t))
 }
+put_back() { rdma link show "$WSD_RXE_DEVICE/1" >/dev/null 2>&1 || add; }
+UNDO=put_back
 add() { rdma link add "$WSD_RXE_DEVICE" type rxe netdev "$WSD_RXE_NETDEV" || fail "rdma link add"; }
 
 if [ "$WSD_RXE_HOST" = 2 ]; then
