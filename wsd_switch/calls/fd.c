@@ -85,6 +85,10 @@ static int dup_over(int fd, int nfd, int flags, bool three)
 
 	if (fd == nfd || nfd < 0 || real.fcntl64(fd, F_GETFD) < 0)
 		return three ? real.dup3(fd, nfd, flags) : real.dup2(fd, nfd);
+	if (unlikely(hidden_fd(nfd))) {		/* taken, as by an open() that has not returned: that is dup2's word for it */
+		errno = EBUSY;
+		return -1;
+	}
 	forget(nfd);
 	r = three ? real.dup3(fd, nfd, flags) : real.dup2(fd, nfd);
 	entered(fd, r);

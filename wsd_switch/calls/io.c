@@ -291,9 +291,14 @@ static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
 	if (!conn_ours(k->c) || (flags & NO_STREAM_FLAGS) || !fault_copy(&h, m, sizeof(h)) ||
 	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
 	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
-		if (!in_plain(k, fd, flags))
-			return -1;
-		rx_begin_tcp(k->c);
+		for (;;) {
+			if (!in_plain(k, fd, flags))
+				return -1;
+			rx_begin_tcp(k->c);	/* counted in, then looked at: another thread may have attached it just now */
+			if (likely(!conn_agreed(k->c)) || (flags & NO_STREAM_FLAGS) || agreed_plain_in(k->c))
+				break;
+			rx_end_tcp(k->c, 0);
+		}
 		r = CALL_OUTSIDE(k, real.recvmsg(fd, m, flags));
 		rx_end_tcp(k->c, flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) ? 0 : r);
 		if (r > 0 && atomic_load(&k->c->stage) == ST_NEW)

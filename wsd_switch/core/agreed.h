@@ -67,6 +67,9 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	_Atomic uint32_t vain;		/* spins that brought nothing since the last that did, and those left out */
 	_Atomic bool by_frames;		/* Y: the last bytes came by TCP; so the next may */
 	bool small_frames;		/* ... in frames of no more than ROAD_SMALL; rx_lock */
+	uint32_t empties;		/* empty frames in a row behind ring offset empty_at; rx_lock */
+	uint64_t empty_at;
+	uint64_t behind_at, behind_since;	/* a frame stands behind ring bytes from here on, which have not come since (ticks); rx_lock */
 	bool wanted, told_ring1, grow_failed;
 	uint32_t asked_tx1, asked_rx1;	/* sizes that the daemon was asked for */
 	uint64_t ring1_addr;
@@ -151,8 +154,9 @@ ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *of
 void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait);
 /* counted in (in_send): may plain bytes be sent? */
 bool agreed_plain_out(struct conn *c);
+bool agreed_rest(const struct conn *c);	/* some of ours waits for room in TCP: waits ask for POLLOUT, too */
 void agreed_end(struct thr *t, struct conn *c, int fd);		/* A7: before shutdown or the last close */
-/* the sending direction becomes plain TCP; at most ms. false: it is not yet */
+/* the sending direction becomes plain TCP for good, or has ended; at most ms. false: it is not yet */
 bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 
 /* ---- agreed_bulk.c: under tx_lock ---- */
@@ -233,6 +237,8 @@ bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t cha
 void road_pause(const struct road *r);	/* between two looks of who spins */
 int64_t agreed_timeout(struct conn *c, int fd, int name);	/* when a call that begins now is over, by SO_RCVTIMEO or SO_SNDTIMEO; 0: never */
 int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */
+struct pollfd;
+int poll_now(struct pollfd *p);		/* one descriptor, no sleep, no cancellation point: below a lock */
 /* What to report of fd now. kernel: what the kernel said, 0 when it was not asked; *ret_ask, *ret_nap: as agreed_events() */
 uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap);
 

@@ -230,7 +230,7 @@ static enum ahead_end what_follows(const struct ahead *a, bool fin)
 ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enum ahead_end *ret_end)
 {
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
-	bool want = v && !(flags & MSG_TRUNC), fin = ret_end && real.poll(&p, 1, 0) > 0, framed;
+	bool want = v && !(flags & MSG_TRUNC), fin = ret_end && poll_now(&p) > 0, framed;
 	uint64_t most = v ? v->len : INT32_MAX, done = 0, n, S, C = atomic_load(&c->s->C), at;
 	struct vec w = v ? *v : (struct vec){ 0 };
 	const uint8_t *from = NULL;

@@ -29,6 +29,9 @@
 
 #define END_WAIT_US	3e6		/* A7: for the daemons to say where the stream ends */
 #define BEHIND_NAP_MS	20		/* a frame stands behind ring bytes that have not come: they, or the daemon's, will wake us */
+#define BEHIND_ASK_US	0.5e6		/* ... not for so long: does the connection live? */
+#define BEHIND_MOST_US	15e6		/* ... and its FIN, or the like, is there: no daemon takes longer to bring them, or to say that it cannot */
+#define EMPTIES_MAX	16u		/* behind the same put, where one is (A9): more would keep a receive from returning */
 #define END_NAP_MS	1
 #define CHILD_NAP_MS	20
 #define PEEK_NAP_MS	2
@@ -164,6 +167,31 @@ static int at_fin(struct conn *c, int fd, struct need *n)
 	return 0;
 }
 
+/*
+ * Ring bytes come before f, and are not here: 0, or -errno. As long as TCP lives so may who brings them, however long that takes; but the
+ * header keeps the kernel from telling us that it does not.
+ */
+static int behind(struct conn *c, int fd, const struct wsd_frame *f)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint64_t taken = atomic_load(&rs->taken), now = tsc_now();
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	int k = road_at_end(r);
+
+	if (k < 0 || (atomic_load(&rs->end_valid) == 1 && atomic_load(&rs->end_posted) < f->ring_off))
+		return broken(c, fd, "ring bytes before a frame cannot be had");
+	if (!r->behind_since || r->behind_at != taken) {
+		r->behind_at = taken;
+		r->behind_since = now;
+	}
+	if (likely(now - r->behind_since < (uint64_t)US(BEHIND_ASK_US)) || (atomic_load(&c->s->flags) & S_SHUT_RD) || poll_now(&p) <= 0)
+		return 0;
+	if (ask_end(c) || (!(p.revents & POLLERR) && now - r->behind_since <= (uint64_t)US(BEHIND_MOST_US)))
+		return 0;
+	return broken(c, fd, "ring bytes before a frame have not come, and the connection is over");
+}
+
 /* the header in hdr is next in TCP: is it its turn? 1, *f; 0: ring bytes come first, *n; -errno */
 static int turn(struct conn *c, int fd, const uint8_t *hdr, struct wsd_frame *f, struct need *n)
 {
@@ -175,8 +203,11 @@ static int turn(struct conn *c, int fd, const uint8_t *hdr, struct wsd_frame *f,
 	if (e == 0) {
 		n->no_kernel = true;
 		n->nap_ms = BEHIND_NAP_MS;
+		return behind(c, fd, f);
 	}
-	return e;
+	r->empties = f->kind == WSD_FRAME_EMPTY && f->ring_off == r->empty_at ? r->empties + 1 : 0;
+	r->empty_at = f->ring_off;
+	return r->empties > EMPTIES_MAX ? broken(c, fd, "nothing but empty frames") : e;
 }
 
 /*
@@ -553,6 +584,20 @@ static ssize_t fail(int e)
 	return -1;
 }
 
+/* an error that was kept for the program; 0: none */
+static int kept(struct side *s)
+{
+	return likely(!atomic_load_explicit(&s->kept_err, memory_order_relaxed)) ? 0 : atomic_exchange(&s->kept_err, 0);
+}
+
+/* The other direction has things to do that the kernel's receive does not wake up for: the peer asks it to return, or its return waits for room */
+static bool sends(const struct road *r)
+{
+	uint32_t x = atomic_load_explicit(&r->rs->xstate, memory_order_relaxed);
+
+	return x != WSD_X_PLAIN && x != WSD_X_DONE && x != WSD_X_ENDED && road_mine(r);
+}
+
 ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	struct side *s = c->s;
@@ -564,6 +609,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	bool ask = atomic_load_explicit(&r->by_frames, memory_order_relaxed);
 	size_t got = 0;
 	ssize_t k;
+	int e;
 
 	if (unlikely(flags & (MSG_OOB | MSG_ERRQUEUE)))		/* no stream byte moves */
 		return real.recv(fd, v->n ? (char *)v->iov->iov_base + v->off : NULL, v->len, flags);
@@ -575,19 +621,19 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 
 		return agreed_recv(t, c, fd, &one, (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK) < 0 ? -1 : 0;
 	}
-	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
-		int e = atomic_exchange(&s->kept_err, 0);
-
-		if (e)
-			return fail(e);
-	}
+	if (unlikely((e = kept(s)) != 0))
+		return fail(e);
 	rx_touch(c);
 	if (unlikely(!road_mine(r)))
 		want_return(c);		/* a second process: fork by itself returned nothing (A4) */
 	for (;;) {
-		uint32_t y;
+		uint32_t y, changes;
+		bool beside;
 
 		r = road_of(c);		/* another one after a renewal */
+		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0)	/* closed while we slept: it may be another file's */
+			return got ? (ssize_t)got : atomic_load(&s->flags) & S_SHUT_RD ? 0 : fail(EBADF);
+		changes = road_changes(r);
 		agreed_obey(t, c, fd, false);
 		y = atomic_load(&r->rs->ystate);
 		if (unlikely(got && y != WSD_Y_FRAMED && rx_at_mark(fd)))
@@ -595,9 +641,26 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (y == WSD_Y_PLAIN || y == WSD_Y_DONE) {
 			if (!nb)
 				agreed_obey(t, c, fd, true);	/* it may sleep there */
-			k = rx_plain(t, c, fd, v, got && !(flags & MSG_WAITALL) ? flags | MSG_DONTWAIT : flags);
+			beside = !nb && sends(r) && (~flags & (MSG_PEEK | MSG_WAITALL)) && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & S_LOWAT);
+			k = rx_plain(t, c, fd, v, beside || (got && !(flags & MSG_WAITALL)) ? flags | MSG_DONTWAIT : flags);
 			if (k == RX_AGAIN)
 				continue;
+			if (k <= 0 && !got && unlikely((e = kept(s)) != 0))	/* met while the return was sent just now */
+				return fail(e);
+			if (unlikely(beside) && (k > 0 ? (size_t)k < v->len && (flags & MSG_WAITALL)
+						       : k < 0 && errno == EAGAIN && (!got || (flags & MSG_WAITALL)))) {
+				if (k > 0) {
+					got += (size_t)k;
+					vec_skip(v, (size_t)k);
+					continue;
+				}
+				if (until < 0)
+					until = agreed_timeout(c, fd, SO_RCVTIMEO);
+				k = road_sleep(t, c, fd, POLLIN | (agreed_rest(c) ? POLLOUT : 0), until, 0, changes);
+				if (k < 0)
+					return got ? (ssize_t)got : fail((int)-k);
+				continue;
+			}
 			if (y == WSD_Y_PLAIN && (k > 0 || (k < 0 && errno == EAGAIN)) && !(flags & MSG_PEEK))
 				agreed_grant(t, c, fd);
 			if (k > 0)
@@ -605,8 +668,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			if (k == 0)
 				atomic_fetch_or(&s->flags, S_EOF);
 			if (k < 0 && nb && !got) {
-				int e = errno;
-
+				e = errno;
 				agreed_obey(t, c, fd, true);
 				errno = e;
 			}
@@ -636,6 +698,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (k == 0)
 			continue;
 		if (k == -ENODATA) {
+			if (!got && unlikely((e = kept(s)) != 0))
+				return fail(e);
 			if (!got)
 				atomic_fetch_or(&s->flags, S_EOF);
 			return (ssize_t)got;
@@ -659,7 +723,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			continue;
 		}
 		credit_due(r, 2);
-		k = road_sleep(t, c, fd, n.no_kernel ? 0 : POLLIN, until, n.nap_ms, n.changes);
+		k = road_sleep(t, c, fd, (n.no_kernel ? 0 : POLLIN) | (agreed_rest(c) ? POLLOUT : 0), until, n.nap_ms, n.changes);
 		if (k < 0)
 			return got ? (ssize_t)got : fail((int)-k);
 	}
@@ -763,13 +827,33 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 		*ret_mask &= ~(uint32_t)(POLLOUT | POLLWRNORM);
 		if (!*ret_nap || *ret_nap > 5)
 			*ret_nap = 5;
-	} else if (atomic_load(&r->rs->rest)) {
+	} else if (agreed_rest(c)) {
 		*ret_mask |= POLLOUT;
 	}
 	if (unlikely(atomic_load_explicit(&r->ask_due, memory_order_relaxed)) && (!*ret_nap || *ret_nap > ASK_NAP_MS))
 		*ret_nap = ASK_NAP_MS;
 	errno = e;
 	return got;
+}
+
+/* Nothing but the kernel's end of stream follows. (Behind our own shutdown something may.) */
+static bool all_read(struct conn *c)
+{
+	return atomic_load(&road_of(c)->rs->y_end) || (atomic_load(&c->s->flags) & (S_EOF | S_SHUT_RD)) == S_EOF;
+}
+
+/* Under the lock: a grant may be under way that saw no reason to leave */
+static bool plain_for_good(struct thr *t, struct conn *c, int fd)
+{
+	bool ok;
+
+	if ((!agreed_plain_in(c) && !all_read(c)) || !agreed_lock(t, c, fd, &c->s->rx_lock))
+		return false;
+	ok = agreed_plain_in(c) || all_read(c);
+	if (ok)
+		atomic_store(&road_of(c)->rs->ystate, WSD_Y_DONE);
+	agreed_unlock(&c->s->rx_lock);
+	return ok;
 }
 
 bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
@@ -783,10 +867,8 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 	for (;;) {
 		struct need n = { 0 };
 
-		if (agreed_plain_in(c)) {
-			atomic_store(&r->rs->ystate, WSD_Y_DONE);
+		if (plain_for_good(t, c, fd))
 			return true;
-		}
 		if (!asked) {
 			asked = true;
 			sig_hold();
@@ -795,8 +877,8 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 			agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
 		}
 		(void)readable(t, c, fd, &n);
-		if (agreed_plain_in(c))
-			continue;
+		if (plain_for_good(t, c, fd))
+			return true;
 		if (road_now() >= end)
 			return false;
 		thr_nap(500);

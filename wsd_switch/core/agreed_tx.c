@@ -57,6 +57,13 @@ static ssize_t give(struct conn *c, int fd, struct iovec *io, int n)
 	return r < 0 ? -errno : r;
 }
 
+/* Sent when the program did not ask: the kernel tells an error once, and who asks next must hear it. (EPIPE is told again.) */
+static void keep(struct conn *c, ssize_t r)
+{
+	if (r < 0 && r != -EAGAIN && r != -EPIPE)
+		atomic_store(&c->s->kept_err, (int)-r);
+}
+
 /* n bytes of the source ring at off as iovecs */
 static int ring_iov(const struct road *r, uint64_t off, uint64_t n, struct iovec *io)
 {
@@ -387,9 +394,25 @@ static ssize_t return_go(struct conn *c, int fd)
 			return 0;	/* payload of the program's */
 		}
 		k = push(c, fd, NULL);
+		if (k == -EPIPE) {	/* behind a FIN, or a reset: the daemons have the rest to bring (A7) */
+			atomic_store(&rs->rest, 0);
+			atomic_store(&rs->xstate, WSD_X_ENDED);
+		}
 		if (k < 0 || atomic_load(&c->s->H) == h)
 			return k == -EAGAIN ? 0 : k;
 	}
+}
+
+bool agreed_rest(const struct conn *c)
+{
+	const struct road *r = road_of(c);
+	uint64_t payload;
+	uint32_t header;
+
+	if (likely(!atomic_load_explicit(&r->rs->rest, memory_order_relaxed)))
+		return false;
+	road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
+	return header || !payload || atomic_load(&r->rs->frame_kind) != WSD_FRAME_DATA;
 }
 
 /* ---- keeping the connection (A9) ---- */
@@ -402,7 +425,7 @@ static void quiet(struct conn *c, int fd)
 	if (likely(tsc_now() - r->last_tcp < (uint64_t)US(QUIET_US)))
 		return;
 	road_frame_set(r, atomic_load(&c->s->H), WSD_FRAME_EMPTY, 0, atomic_load(&r->rs->posted));
-	(void)push(c, fd, NULL);
+	keep(c, push(c, fd, NULL));
 }
 
 /* ---- steps ---- */
@@ -550,7 +573,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 	else if (x == WSD_X_FRAMED && must_return(c, false))
 		return_begin(c);
 	if (atomic_load(&rs->xstate) == WSD_X_RETURNING)
-		(void)return_go(c, fd);
+		keep(c, return_go(c, fd));
 	agreed_unlock(&c->s->tx_lock);
 	errno = e;
 }
@@ -618,7 +641,7 @@ static bool wait_credit(struct thr *t, struct conn *c, size_t len)
 static ssize_t ended(struct thr *t, struct conn *c, size_t done, int e, int flags)
 {
 	if (done) {
-		if (e != EAGAIN && e != EINTR && e != EFAULT && e != EPIPE)
+		if (e != EAGAIN && e != EINTR && e != EFAULT && e != EPIPE && e != EBADF)
 			atomic_store(&c->s->kept_err, e);
 		return (ssize_t)done;
 	}
@@ -658,6 +681,8 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		uint32_t x, changes;
 
 		r = road_of(c);		/* another one after a renewal */
+		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0)	/* closed while we slept: it may be another file's */
+			return ended(t, c, done, EBADF, flags);
 		if (road_mine(r)) {
 			sig_hold();
 			r->p.poll(r->p.conn);
@@ -727,6 +752,8 @@ ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *of
 			errno = EAGAIN;
 			return -1;
 		}
+		if (!agreed_plain_out(c) && road_of(c)->rs->xstate == WSD_X_ENDED)
+			return broken_pipe(t, 0);
 		return TX_AGAIN;
 	}
 	if (off ? !fault_copy(&pos, off, sizeof(pos)) : (pos = lseek(in, 0, SEEK_CUR)) < 0) {
@@ -736,7 +763,7 @@ ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *of
 	while (done < n) {
 		k = pread(in, buf, n - done < sizeof(buf) ? n - done : sizeof(buf), pos);
 		if (k <= 0) {
-			r = k;
+			r = done ? 0 : k;	/* the file's error is the next call's, and not the socket's */
 			break;
 		}
 		io = (struct iovec){ buf, (size_t)k };
@@ -777,12 +804,16 @@ void agreed_end(struct thr *t, struct conn *c, int fd)
 	if (atomic_load(&rs->xstate) == WSD_X_FRAMED) {
 		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
 		if (header && !payload)
-			(void)push(c, fd, NULL);
+			keep(c, push(c, fd, NULL));
 		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
 		if (!header && !payload) {
 			road_frame_set(r, atomic_load(&c->s->H), WSD_FRAME_END, 0, atomic_load(&rs->posted));
-			(void)push(c, fd, NULL);
+			keep(c, push(c, fd, NULL));
 		}
+		atomic_store(&rs->xstate, WSD_X_ENDED);
+	} else if (atomic_load(&rs->xstate) == WSD_X_RETURNING) {
+		/* TCP is full, or payload is open: what is left cannot follow the FIN, and the peer asks for it */
+		atomic_store(&rs->rest, 0);
 		atomic_store(&rs->xstate, WSD_X_ENDED);
 	} else if (atomic_load(&rs->xstate) == WSD_X_PLAIN) {
 		atomic_store(&rs->xstate, WSD_X_DONE);	/* no start any more */
@@ -801,9 +832,17 @@ bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 	for (;;) {
 		agreed_obey(t, c, fd, false);
 		x = atomic_load(&r->rs->xstate);
-		if (x == WSD_X_DONE || x == WSD_X_PLAIN)
+		if (x == WSD_X_PLAIN) {		/* a start that saw no reason to leave may be under way: not behind the lock */
+			if (!agreed_lock(t, c, fd, &c->s->tx_lock))
+				return false;
+			x = atomic_load(&r->rs->xstate);
+			if (x == WSD_X_PLAIN)
+				atomic_store(&r->rs->xstate, WSD_X_DONE);
+			agreed_unlock(&c->s->tx_lock);
+		}
+		if (x == WSD_X_DONE || x == WSD_X_PLAIN || x == WSD_X_ENDED)	/* ended: nothing is sent any more, of either kind */
 			return true;
-		if (x == WSD_X_ENDED || road_now() >= end)
+		if (road_now() >= end)
 			return false;
 		thr_nap(200);
 	}

@@ -50,6 +50,11 @@ int64_t road_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+int poll_now(struct pollfd *p)
+{
+	return (int)real.syscall(SYS_poll, p, 1, 0);
+}
+
 /* ---- who sleeps ---- */
 
 static bool place_open(struct place *p)
@@ -340,9 +345,22 @@ bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t cha
 	return k > 0;
 }
 
+/* a cancelled thread leaves nothing behind */
+struct pin {
+	struct conn *c;
+};
+
+static void pin_end(struct pin *p)
+{
+	if (p->c)
+		conn_unpin(p->c);
+	p->c = NULL;
+}
+
 int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes)
 {
 	struct waiter me __attribute__((cleanup(waiter_end))) = { 0 };
+	struct pin pin __attribute__((cleanup(pin_end))) = { NULL };
 	struct road *r = road_of(c);
 	struct pollfd p[3] = { { .fd = fd, .events = events }, { .fd = road_wait_fd(), .events = POLLIN }, { .events = POLLIN } };
 	int64_t left, rest;
@@ -373,11 +391,12 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 	} else {
 		to = (struct timespec){ left / 1000000000, left % 1000000000 };
 		conn_pin(c);
+		pin.c = c;
 		cs_leave(t);
 		k = real.ppoll(p, 3, left ? &to : NULL, NULL);
 		e = errno;
 		cs_enter();
-		conn_unpin(c);
+		pin_end(&pin);
 	}
 	if (k > 0 && p[2].revents)
 		waiter_seen(&me);
@@ -403,7 +422,7 @@ static uint32_t kernel_now(int fd, uint32_t events)
 	struct pollfd p = { .fd = fd, .events = (short)events };
 	int e = errno;
 
-	if (real.poll(&p, 1, 0) < 0)
+	if (poll_now(&p) < 0)
 		p.revents = 0;
 	errno = e;
 	return (uint16_t)p.revents;

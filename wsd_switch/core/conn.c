@@ -342,6 +342,18 @@ void conn_dup_fd(int fd, int nfd)
 	enter_fd(c, nfd);
 }
 
+int conn_number(const struct conn *c)
+{
+	uint32_t fd, n = atomic_load(&fd_high);
+
+	if (conn_get(c->fd) == c)
+		return c->fd;
+	for (fd = 0; fd < n; fd++)
+		if (conn_get((int)fd) == c)
+			return (int)fd;
+	return -1;
+}
+
 /* one more number, if it has any: from 0 on it is being retired */
 static bool one_more_fd(struct conn *c)
 {

@@ -73,7 +73,8 @@ struct reg {
 	uint32_t seen;		/* road_changes() before the last look ... */
 	bool seen_ok;		/* ... if there was one */
 	bool hot;		/* look again whatever changed */
-	bool in_due;		/* edge-triggered: the kernel's edge came before there was something to read */
+	bool in_due;		/* edge-triggered: the kernel's edge came before there was something to read ... */
+	bool hup_due;		/* ... and with it the one of the peer's FIN */
 	bool out_due, out_told;	/* edge-triggered: writable again after the start (A2) */
 	struct reg *next_conn, *next_fd, *next_data, *next_dirty;
 };
@@ -963,7 +964,7 @@ static uint32_t kernel_part(const struct reg *r)
 	struct pollfd p = { .fd = r->fd, .events = (short)(r->events & EVENT_BITS) };
 	int e = errno;
 
-	if (real.poll(&p, 1, 0) < 0)
+	if (poll_now(&p) < 0)
 		p.revents = 0;
 	errno = e;
 	return (uint16_t)p.revents;
@@ -1441,11 +1442,14 @@ static uint32_t road_edge_in(struct reg *r, uint32_t kernel, uint32_t e)
 
 	if (!(e & IN_EVENTS)) {
 		r->in_due |= (kernel & IN_EVENTS) != 0;
-		return e;
+		r->hup_due |= (kernel & EPOLLRDHUP & r->events) && (r->events & IN_EVENTS);
+		return r->hup_due ? e & ~EPOLLRDHUP : e;	/* TCP never tells it alone: there is an end to read */
 	}
 	if (!(kernel & IN_EVENTS) && !r->in_due && r->rep && r->last_rep == there)
 		return e & ~IN_EVENTS;
-	r->in_due = false;
+	if (r->hup_due)
+		e |= EPOLLRDHUP;
+	r->in_due = r->hup_due = false;
 	r->rep = true;
 	r->last_rep = there;
 	return e;
@@ -1468,7 +1472,7 @@ static uint32_t road_edge_out(struct reg *r, uint32_t wanted)
 		return 0;
 	r->out_told = true;
 	r->out_due = false;
-	if (!out || real.poll(&p, 1, 0) < 0)
+	if (!out || poll_now(&p) < 0)
 		p.revents = 0;
 	errno = e;
 	return (uint16_t)p.revents & out;

@@ -16,19 +16,6 @@
 #include "wsd_switch/core/receiver.h"
 #include "wsd_switch/core/sig.h"
 
-/* a number of this process by which it can be reached, or -1 */
-static int number_of(struct conn *c)
-{
-	uint32_t fd, n = atomic_load(&fd_high);
-
-	if (conn_get(c->fd) == c)
-		return c->fd;
-	for (fd = 0; fd < n; fd++)
-		if (conn_get((int)fd) == c)
-			return (int)fd;
-	return -1;
-}
-
 /* Both gates are closed on return, so what rx_avail says can only shrink. Over a road: plain, reset, or, if it is not meant to be used there,
  * on its way. */
 static bool leave(struct conn *c, int fd, uint32_t why, enum hand_on how)
@@ -129,7 +116,7 @@ void hand_on_fd(int fd, int over)
 
 bool hand_on_untracked(struct conn *c)
 {
-	bool unread = leave(c, number_of(c), WSD_R_UNTRACKED, HAND_BLIND);
+	bool unread = leave(c, conn_number(c), WSD_R_UNTRACKED, HAND_BLIND);
 
 	if (unread)
 		(void)mark(c);
@@ -142,7 +129,7 @@ void hand_on_std(struct conn *c, int nfd)
 		(void)hand_on_untracked(c);
 		return;
 	}
-	(void)leave(c, number_of(c), WSD_R_UNTRACKED, HAND_SEEN);
+	(void)leave(c, conn_number(c), WSD_R_UNTRACKED, HAND_SEEN);
 	if (nfd == 0 && !agreed_plain_in(c))
 		stdio_stdin_over_calls();
 }

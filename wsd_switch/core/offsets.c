@@ -197,7 +197,9 @@ bool off_resync_tx(struct conn *c, int fd)
 	for (i = 0; i < 8 && !ok; i++) {
 		if (!tcp_info_get(fd, &a) || real.ioctl(fd, SIOCOUTQ, &outq) < 0 || !tcp_info_get(fd, &b))
 			break;
-		if (a.tcpi_bytes_acked != b.tcpi_bytes_acked || atomic_load(&s->syn) < 0 || b.tcpi_state != TS_ESTABLISHED)
+		/* the peer's FIN changes nothing of it */
+		if (a.tcpi_bytes_acked != b.tcpi_bytes_acked || atomic_load(&s->syn) < 0 ||
+		    (b.tcpi_state != TS_ESTABLISHED && b.tcpi_state != TS_CLOSE_WAIT))
 			continue;
 		atomic_store(&s->H, b.tcpi_bytes_acked + (uint64_t)outq - (uint64_t)atomic_load(&s->syn));
 		ok = true;

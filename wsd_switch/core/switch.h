@@ -390,6 +390,7 @@ void conn_init(void);
 struct conn *conn_new(int fd, uint8_t role, bool nonblock);
 int conn_close_fd(int fd);			/* before the real close; returns 0 */
 void conn_dup_fd(int fd, int nfd);		/* after the real dup */
+int conn_number(const struct conn *c);		/* one of this process by which it can be reached, or -1 */
 bool conn_add_fd(uint64_t cookie, int nfd);	/* nfd is another number of an attached connection of ours; false: of none */
 struct conn *conn_by_id(uint64_t id);
 uint64_t conn_id(const struct conn *c);

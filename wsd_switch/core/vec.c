@@ -24,6 +24,7 @@ int vec_init(struct vec *v, const struct iovec *iov, int n)
 	v->n = n;
 	v->off = 0;
 	v->len = total;
+	vec_skip(v, 0);		/* who takes some of it at a time must find bytes in those */
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "tests/unit/switch/ends.h"
 #include "tests/unit/switch/fake_road.h"
+#include "wsd_switch/core/hand_on.h"
 
 #define X	(&fake_x)
 #define Y	(&fake_y)
@@ -503,6 +504,365 @@ Test(calls, f7_all_bytes_arrive)
 		close(a);
 		close(b);
 	}
+}
+
+static unsigned n_ppoll;
+
+static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	n_ppoll++;
+	return libc_calls.ppoll(p, n, to, mask);
+}
+
+/* what is left of the frame is the program's to send: room in TCP is nothing to wake up for. Behind our FIN there always is some */
+Test(calls, half_a_frame_does_not_spin)
+{
+	struct pollfd p = { .events = POLLIN };
+
+	half_a_frame(false, 2);
+	p.fd = a;
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	real.ppoll = count_ppoll;
+	cr_assert_eq(poll(&p, 1, 100), 0);
+	cr_assert_leq(n_ppoll, 30);
+	n_ppoll = 0;
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	cr_assert_eq(poll(&p, 1, 100), 0);
+	cr_assert_leq(n_ppoll, 30);
+}
+
+/* the same when the return itself found no room before the FIN */
+Test(calls, return_behind_a_fin_does_not_spin)
+{
+	struct pollfd p = { .events = POLLIN };
+
+	framed();
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	real.syscall = short_syscall;
+	give_most = ~0ull;
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	give_most = 0;
+	p.fd = a;
+	real.ppoll = count_ppoll;
+	cr_assert_eq(poll(&p, 1, 100), 0);
+	cr_assert_leq(n_ppoll, 30);
+	expect_err(send(a, "x", 1, MSG_NOSIGNAL), EPIPE);
+	fake_all();
+	expect_str(b, 8, "abc");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+}
+
+static void *recv_from_a(void *arg)
+{
+	peeked = recv(a, peek_buf, 8, 0);
+	return NULL;
+}
+
+/* TCP had no room for it; there is some now, and who could send it sleeps in a receive */
+static void return_waits_for_room(bool both)
+{
+	pthread_t th;
+	int i;
+
+	make();
+	fake_grant(Y);
+	if (both)
+		fake_grant(X);
+	fake_start(X);
+	if (both)
+		fake_start(Y);
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	real.syscall = short_syscall;
+	give_most = ~0ull;
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(pthread_create(&th, NULL, recv_from_a, NULL), 0);
+	usleep(30000);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	give_most = 0;
+	for (i = 0; i < 5000 && atomic_load(&X->rs->xstate) != WSD_X_DONE; i++)
+		usleep(1000);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	cr_assert_eq(send(b, "x", 1, 0), 1);
+	fake_all();
+	pthread_join(th, NULL);
+	cr_assert_eq(peeked, 1);
+}
+
+Test(calls, return_waits_for_room_framed) { return_waits_for_room(true); }
+Test(calls, return_waits_for_room_plain) { return_waits_for_room(false); }
+
+/* ---- ends ---- */
+
+static void reset_by(int fd)
+{
+	struct linger l = { 1, 0 };
+
+	cr_assert_eq(real.setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
+	cr_assert_eq(real.close(fd), 0);
+}
+
+/* the kernel tells it once, and told it to us */
+Test(calls, error_of_a_return_is_told)
+{
+	struct pollfd p;
+
+	framed();
+	reset_by(b);
+	p = (struct pollfd){ a, POLLRDHUP, 0 };
+	cr_assert_eq(real.poll(&p, 1, 10000), 1);
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	expect_err(recv(a, back, 8, 0), ECONNRESET);
+	expect_err(send(a, "x", 1, MSG_NOSIGNAL), EPIPE);
+}
+
+/* the same where the receive itself has the return sent */
+Test(calls, error_of_a_return_is_told_in_recv)
+{
+	struct pollfd p;
+
+	framed();
+	reset_by(b);
+	p = (struct pollfd){ a, POLLRDHUP, 0 };
+	cr_assert_eq(real.poll(&p, 1, 10000), 1);
+	agreed_leave(ca, WSD_R_OPTION);
+	expect_err(recv(a, back, 8, 0), ECONNRESET);
+}
+
+/* nothing comes behind the end of a stream that another image would have to know of */
+Test(calls, handed_on_behind_the_end)
+{
+	struct thr *t;
+
+	framed();
+	say("abc", false);
+	expect_str(b, 3, "abc");
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	wait_fin(b);
+	t = cs_enter();
+	agreed_hand_on(ca, a, HAND_BLIND);
+	agreed_hand_on(cb, b, HAND_BLIND);
+	cs_leave(t);
+	cr_assert_not((atomic_load(&ca->s->flags) | atomic_load(&cb->s->flags)) & S_BROKEN);
+	cr_assert_eq(libc_calls.recv(b, back, 8, 0), 0);
+	cr_assert_eq(send(b, "x", 1, 0), 1);
+	expect_str(a, 8, "x");
+	expect_err(send(a, "x", 1, MSG_NOSIGNAL | MSG_DONTROUTE), EPIPE);
+}
+
+/* a start that saw no reason to leave is not made behind the answer that there is none */
+Test(calls, plain_for_good)
+{
+	struct thr *t;
+
+	make();
+	fake_grant(Y);
+	t = cs_enter();
+	cr_assert(agreed_tx_plain(t, ca, a, 100));
+	cs_leave(t);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+}
+
+static int (*was_getsockopt)(int, int, int, void *, socklen_t *);
+static pthread_t asker;
+static _Atomic int asker_said = -1;
+
+static void *ask_for_plain(void *arg)
+{
+	struct thr *t = cs_enter();
+
+	atomic_store(&asker_said, agreed_rx_plain(t, cb, b, 5000));
+	cs_leave(t);
+	return NULL;
+}
+
+/* in the middle of a grant, behind its look for reasons against it */
+static int in_grant(int fd, int level, int name, void *v, socklen_t *l)
+{
+	int i, r = was_getsockopt(fd, level, name, v, l);
+
+	if (fd == b && level == IPPROTO_TCP && name == TCP_INFO) {
+		real.getsockopt = was_getsockopt;
+		cr_assert_eq(pthread_create(&asker, NULL, ask_for_plain, NULL), 0);
+		for (i = 0; i < 100 && atomic_load(&asker_said) < 0; i++)
+			usleep(1000);
+	}
+	return r;
+}
+
+Test(calls, plain_while_a_grant_is_under_way)
+{
+	struct thr *t;
+
+	make();
+	was_getsockopt = real.getsockopt;
+	real.getsockopt = in_grant;
+	t = cs_enter();
+	cr_assert(rx_touch(cb));
+	agreed_grant(t, cb, b);
+	cs_leave(t);
+	cr_assert_eq(real.getsockopt, was_getsockopt);
+	pthread_join(asker, NULL);
+	cr_assert_eq(asker_said, 1);
+	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_DONE, "granted, and said to be plain");
+}
+
+/* "ab" by the ring, lost without a word; "cd" in a frame */
+static void frame_behind_lost_bytes(void)
+{
+	framed();
+	fake_daemons = false;
+	X->lossy = true;
+	cr_assert_eq(send(a, "ab", 2, 0), 2);
+	X->no_slot = 1;
+	cr_assert_eq(send(a, "cd", 2, 0), 2);
+	all_arrived();
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+}
+
+/* the header that is there keeps the kernel from telling of the reset behind it */
+Test(calls, reset_behind_a_frame_whose_time_never_comes)
+{
+	frame_behind_lost_bytes();
+	reset_by(a);
+	expect_err(recv(b, back, 8, 0), ECONNRESET);
+}
+
+Test(calls, what_cannot_be_had_before_a_frame)
+{
+	frame_behind_lost_bytes();
+	atomic_store(&Y->rs->end_valid, 2);
+	expect_err(recv(b, back, 8, 0), ECONNRESET);
+}
+
+/* each takes some work, and none gives the program a byte: a receive would not return */
+Test(calls, nothing_but_empty_frames)
+{
+	struct wsd_frame f = { .epoch = 7, .kind = WSD_FRAME_EMPTY };
+	uint8_t h[WSD_FRAME_SIZE];
+	int i;
+
+	framed();
+	f.nonce = X->r->nonce;
+	frame_put(h, &f);
+	for (i = 0; i < 100; i++)
+		cr_assert_eq(libc_calls.send(a, h, sizeof(h), 0), (ssize_t)sizeof(h));
+	wait_inq(b, 100 * (int)sizeof(h));
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), ECONNRESET);
+}
+
+/* more of them than we give to the kernel at once: no bytes are not the end of the stream, and not "no room" */
+Test(calls, many_empty_iovecs)
+{
+	struct iovec io[70] = { { NULL, 0 } };
+	char buf[8] = "";
+
+	framed();
+	io[68] = (struct iovec){ (char[]){ "ab" }, 2 };
+	io[69] = (struct iovec){ (char[]){ "c" }, 1 };
+	X->no_slot = 1;
+	cr_assert_eq(writev(a, io, 70), 3);
+	all_arrived();
+	io[68] = (struct iovec){ buf, 1 };
+	io[69] = (struct iovec){ buf + 1, 6 };
+	cr_assert_eq(readv(b, io, 70), 3);
+	cr_assert_eq(memcmp(buf, "abc", 3), 0);
+}
+
+/* a file that cannot be read on is not the connection's to tell */
+Test(calls, sendfile_of_half_a_file)
+{
+	uint8_t *p = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int mem = open("/proc/self/mem", O_RDONLY);
+	off_t off = (off_t)(uintptr_t)p;
+
+	framed();
+	cr_assert(p != MAP_FAILED && mem >= 0);
+	cr_assert_eq(munmap(p + 4096, 4096), 0);
+	cr_assert_eq(sendfile(a, mem, &off, 8192), 4096);
+	expect_err(recv(a, back, 8, MSG_DONTWAIT), EAGAIN);
+	expect_err(sendfile(a, mem, &off, 8192), EIO);
+}
+
+/* a process that is no more, without a word to ours of it */
+static uint32_t dead(void)
+{
+	pid_t pid = (pid_t)libc_calls.syscall(SYS_fork);
+
+	cr_assert_geq(pid, 0);
+	if (pid == 0)
+		libc_calls.syscall(SYS_exit_group, 0);	/* the switch never hears of it */
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+	return (uint32_t)pid;
+}
+
+/* killed behind the kernel's call, before it counted what that took; the peer has no more to send, which changes nothing here */
+Test(calls, sender_that_died_in_a_send)
+{
+	uint64_t h;
+
+	framed();
+	h = atomic_load(&ca->s->H);
+	X->no_slot = 1;
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	cr_assert_eq(real.shutdown(b, SHUT_WR), 0);
+	wait_fin(a);
+	atomic_store(&ca->s->H, h);
+	atomic_store(&ca->s->tx_lock, dead());
+	cr_assert_eq(send(a, "def", 3, 0), 3);
+	cr_assert_eq(atomic_load(&ca->s->H), h + WSD_FRAME_SIZE + 3);
+	fake_all();
+	all_arrived();
+	expect_str(b, 8, "abcdef");
+}
+
+static long cancel_in_recvmsg(long nr, ...)
+{
+	long x[6], r;
+	va_list ap;
+	int i;
+
+	va_start(ap, nr);
+	for (i = 0; i < 6; i++)
+		x[i] = va_arg(ap, long);
+	va_end(ap);
+	r = libc_calls.syscall(nr, x[0], x[1], x[2], x[3], x[4], x[5]);
+	if (nr == SYS_recvmsg) {
+		real.syscall = libc_calls.syscall;
+		pthread_cancel(pthread_self());
+	}
+	return r;
+}
+
+static void *peek_to_the_end(void *arg)
+{
+	peeked = recv(b, peek_buf, 8, MSG_PEEK | MSG_WAITALL);
+	return NULL;
+}
+
+/* it goes where it sleeps, not below the lock */
+Test(calls, cancelled_below_the_lock)
+{
+	pthread_t th;
+
+	framed();
+	say("abcd", true);
+	all_arrived();
+	expect_str(b, 1, "a");
+	real.syscall = cancel_in_recvmsg;
+	cr_assert_eq(pthread_create(&th, NULL, peek_to_the_end, NULL), 0);
+	pthread_join(th, NULL);
+	cr_assert_eq(real.syscall, libc_calls.syscall);
+	cr_assert_eq(atomic_load(&cb->s->rx_lock), 0);
+	cr_assert_eq(atomic_load(&cb->s->sleepers), 0);
+	cr_assert_eq(atomic_load(&cb->pins), 0);
+	expect_str(b, 8, "bcd");
 }
 
 /* ---- many small frames ---- */

@@ -963,6 +963,26 @@ Test(waits, a7_edge_of_an_end_that_is_asked_for)
 	cr_assert_eq(recv(b, half, 1, 0), 0);
 }
 
+/* the FIN comes while a frame stands behind ring bytes: its edge goes with the one of what can be read then, as programs expect of TCP */
+Test(waits, edge_of_a_fin_behind)
+{
+	make();
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLRDHUP | EPOLLET);
+	framed();
+	send_x("x");
+	X->no_slot = 1;
+	cr_assert_eq(send(a, "y", 1, 0), 1);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	wait_fin(b);
+	cr_assert_eq(once(30), 0);
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLIN | EPOLLRDHUP);
+	expect_str(b, 8, "xy");
+	cr_assert_eq(recv(b, half, 1, 0), 0);
+	cr_assert_eq(once(0), 0);
+}
+
 Test(waits, end_of_stream)
 {
 	int h;
@@ -1119,6 +1139,64 @@ Test(waits, vain_spins)
 	cr_assert_lt(i, 20, "never again");
 }
 
+/* The peer asks us to return while we sleep in a receive of the other direction, which is plain: it waits for that, and not for long */
+Test(waits, f15_return_wakes_a_plain_receive)
+{
+	struct sleeper s = { 0 };
+	int i;
+
+	make();
+	framed();
+	sleeper_begin(&s, RECV, a);
+	until_asleep(&s);
+	atomic_store(&X->rs->x_return, 1);
+	cr_assert_eq(Y->r->p.hold(Y, 1), 0);
+	Y->r->p.nudge(Y);
+	Y->r->p.release(Y);
+	fake_step(Y, 1);
+	for (i = 0; i < 5000 && atomic_load(&X->rs->xstate) != WSD_X_DONE; i++)
+		usleep(1000);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	cr_assert_eq(send(b, "x", 1, 0), 1);
+	sleeper_end(&s);
+	cr_assert_eq(s.ret, 1);
+}
+
+/* the number that it sleeps on is another file's afterwards */
+static void closed_under_a_reader(bool dupped)
+{
+	struct sleeper s = { 0 };
+	int sv[2], d = -1;
+	char buf[16];
+
+	make();
+	framed();
+	if (dupped)
+		d = dup(b);
+	sleeper_begin(&s, RECV, b);
+	until_asleep(&s);
+	cr_assert_eq(close(b), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	cr_assert_eq(real.dup2(sv[0], b), b);
+	cr_assert_eq(write(sv[1], "not for it", 10), 10);
+	if (dupped) {
+		X->no_slot = 1;
+		cr_assert_eq(send(a, "x", 1, 0), 1);
+	} else {
+		nudge_y();
+	}
+	sleeper_end(&s);
+	cr_assert_eq(s.ret, dupped ? 1 : -1);
+	if (dupped)
+		expect_str(d, 8, "x");
+	else
+		cr_assert_eq(s.err, EBADF);
+	cr_assert_eq(real.recv(b, buf, sizeof(buf), MSG_DONTWAIT), 10);
+}
+
+Test(waits, closed_under_a_reader_last) { closed_under_a_reader(false); }
+Test(waits, closed_under_a_reader_dup) { closed_under_a_reader(true); }
+
 /* ---- what the program does not see ---- */
 
 /* a sender that waits for room, and a peer that has no more to say: its FIN is no reason to look at room again and again */
@@ -1175,6 +1253,7 @@ Test(waits, hidden_descriptors)
 	fd = hidden_next(0);
 	cr_assert_geq(fd, 3, "the waiter's descriptor is not hidden");
 	expect_err(close(fd), EBADF);
+	expect_err(dup2(b, fd), EBUSY);
 	cr_assert_eq(close_range((unsigned)fd, ~0u, 0), 0);
 	cr_assert_geq(real.fcntl64(fd, F_GETFD), 0, "closed");
 	send_x("x");
