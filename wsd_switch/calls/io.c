@@ -282,15 +282,30 @@ WSD_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off_t off
 	return pwritev2(fd, iov, n, off, flags);
 }
 
+/* 0, *h and *v; or what the kernel says of such a header before it looks at the stream */
+static int header_bad(const struct msghdr *m, struct msghdr *h, struct vec *v)
+{
+	if (!fault_copy(h, m, sizeof(*h)))
+		return EFAULT;
+	if (h->msg_iovlen > IOV_MAX)
+		return EMSGSIZE;
+	if (!iov_there(h->msg_iov, (int)h->msg_iovlen))
+		return EFAULT;
+	return -vec_init(v, h->msg_iov, (int)h->msg_iovlen);
+}
+
 static ssize_t recvmsg_in(struct call *k, int fd, struct msghdr *m, int flags)
 {
 	struct msghdr h;
 	struct vec v;
 	ssize_t r;
+	int bad = 0;
 
-	if (!conn_ours(k->c) || (flags & NO_STREAM_FLAGS) || !fault_copy(&h, m, sizeof(h)) ||
-	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
-	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
+	if (!conn_ours(k->c) || (flags & NO_STREAM_FLAGS) || (bad = header_bad(m, &h, &v))) {
+		if (bad && conn_agreed(k->c)) {		/* no reason to leave the road */
+			errno = bad;
+			return -1;
+		}
 		for (;;) {
 			if (!in_plain(k, fd, flags))
 				return -1;
@@ -361,10 +376,13 @@ static ssize_t sendmsg_in(struct call *k, int fd, const struct msghdr *m, int fl
 	struct msghdr h;
 	struct vec v;
 	ssize_t r;
+	int bad = 0;
 
-	if (!conn_ours(k->c) || (flags & MSG_FASTOPEN) || !fault_copy(&h, m, sizeof(h)) || h.msg_controllen ||
-	    h.msg_iovlen > IOV_MAX || !iov_there(h.msg_iov, (int)h.msg_iovlen) ||
-	    vec_init(&v, h.msg_iov, (int)h.msg_iovlen) < 0) {
+	if (!conn_ours(k->c) || (flags & MSG_FASTOPEN) || (bad = header_bad(m, &h, &v)) || h.msg_controllen) {
+		if (bad && conn_agreed(k->c)) {
+			errno = bad;
+			return -1;
+		}
 		if (flags & MSG_OOB)
 			conn_to_tcp(k->c, WSD_R_OPTION);
 		if (!out_plain(k, fd) || !tx_before_tcp(k->c, fd))

@@ -4,6 +4,7 @@
  *
  * What a peek shows and FIONREAD counts over both roads, urgent bytes, shutdown of one side: each by hand.
  */
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -1141,4 +1142,24 @@ Test(calls, flood_by_tcp)
 	cr_assert_eq(n, 73 * 8);
 	for (i = 0; i < 73; i++)
 		cr_assert_eq(memcmp(buf + 8 * i, i < 64 ? "12345678" : i < 72 ? "abcdefgh" : "ijklmnop", 8), 0, "message %u", i);
+}
+
+/* a header that nobody can read is an error of the call, not a reason to leave the road (and be reset: the peer does not call here) */
+Test(calls, bad_headers)
+{
+	struct iovec io = { (void *)8, 5 };
+	struct msghdr many = { .msg_iov = &io, .msg_iovlen = IOV_MAX + 1 }, array = { .msg_iov = (struct iovec *)8, .msg_iovlen = 1 };
+
+	framed();
+	say("abc", false);
+	expect_err(recvmsg(b, (struct msghdr *)8, 0), EFAULT);
+	expect_err(recvmsg(b, &array, 0), EFAULT);
+	expect_err(recvmsg(b, &many, 0), EMSGSIZE);
+	expect_err(sendmsg(a, (struct msghdr *)8, 0), EFAULT);
+	expect_err(sendmsg(a, &array, 0), EFAULT);
+	expect_err(sendmsg(a, &many, 0), EMSGSIZE);
+	say("de", false);
+	expect_str(b, 8, "abcde");
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_FRAMED);
+	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_FRAMED);
 }
