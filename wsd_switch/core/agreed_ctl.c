@@ -109,6 +109,7 @@ void agreed_hand_on(struct conn *c, int fd, enum hand_on how)
 {
 	struct road *r = road_of(c);
 	struct thr *t = thr_get();
+
 	atomic_store(&r->rs->leave, 1);
 	atomic_store(&r->rs->x_return, 1);
 	agreed_leave(c, WSD_R_EXEC);

@@ -471,9 +471,9 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	} else if (header || payload) {
 		k = push(c, fd, v);
 	} else {
-		bool tcp = bulk_by_tcp(r, v->len);
+		bool own = road_mine(r) && !road_error(r), tcp = own && bulk_by_tcp(r, v->len);
 
-		n = road_mine(r) && !road_error(r) && !tcp ? put_size(c, v->len) : 0;
+		n = own && !tcp ? put_size(c, v->len) : 0;
 		nagle_now(c, fd, tcp && v->len < BULK_LEN);
 		if (n)
 			k = put(c, v, n);

@@ -82,7 +82,7 @@ struct far {
 	enum link_why why;
 	unsigned n_failed, n_held;
 	uint64_t retry_us, since_us, rtt_us, boot;
-	uint64_t gone_us;		/* when its last link ended; 0: it never had one */
+	uint64_t gone_us;		/* when its last link ended; 0: it never had one, or broke the protocol */
 	uint8_t host_id[16];
 	void *user;
 };
@@ -326,6 +326,13 @@ static void wire_free(struct wire *w)
 	free(w);
 }
 
+/* its link ended, and it did nothing wrong */
+static void far_was_there(struct far *f)
+{
+	f->gone_us = f->since_us;
+	f->retry_us = f->why == LINK_IDLE ? 0 : f->since_us + f->all->times.again_min;
+}
+
 /* The wire of this far ended. What does that mean for the far? Called by the loop, so the user may be told. */
 static void far_lost(struct far *f, struct wire *w)
 {
@@ -334,14 +341,15 @@ static void far_lost(struct far *f, struct wire *w)
 
 	if (f->wire == w) {
 		f->wire = NULL;
-		f->since_us = f->gone_us = now_us(f->all);
+		f->since_us = now_us(f->all);
+		f->gone_us = 0;
 		f->why = why;
 		f->n_failed = 0;
 		f->awaited = false;
 		if (why == LINK_BROKEN || why == LINK_SELF || why == LINK_VERSION)
 			far_failed(f, why);
 		else
-			f->retry_us = why == LINK_IDLE ? 0 : now_us(f->all) + f->all->times.again_min;
+			far_was_there(f);
 		if (f->n_held)
 			far_arm(f, f->retry_us);
 		far_down(f, why);

@@ -1041,6 +1041,24 @@ Test(link, to_nobody_is_not_tried_again_for_a_while, .timeout = 60)
 	link_fini(&a.srv);
 }
 
+/* it was there a moment ago, and that is no reason to ask it again soon */
+Test(link, who_broke_the_protocol_is_left_alone_for_long, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+
+	host_start(&b, 3, good_key);
+	raw_join(&w, &b, 2, &raw_hello_body);
+	cr_assert(RUN_UNTIL(b.ups == 1));
+	raw_send(&w, WSD_PEER_READY, 0, NULL, 0, NULL, 0);		/* of no session */
+	cr_expect_eq(raw_bye(&w), WSD_PEER_BYE_PROTOCOL);
+	cr_assert(RUN_UNTIL(b.downs == 1));
+	raw_close(&w);
+	cr_expect_eq(get(&b, 2), -EHOSTDOWN);
+	cr_expect(retry_in(&b) > 50000000, "%lu", retry_in(&b));
+	link_fini(&b.srv);
+}
+
 Test(link, to_somebody_silent_costs_no_more_than_its_time, .timeout = 60)
 {
 	static struct host a;
