@@ -9,29 +9,14 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 
-#include "tests/unit/switch/ends.h"
-#include "tests/unit/switch/fake_road.h"
+#include "tests/unit/switch/fake_ends.h"
 #include "wsd_switch/core/hand_on.h"
-
-#define X	(&fake_x)
-#define Y	(&fake_y)
 
 TestSuite(calls, .timeout = 20);
 
-static void make(void)
-{
-	fake_make(NULL);
-	a = X->fd;
-	b = Y->fd;
-	ca = X->c;
-	cb = Y->c;
-	if (!libc_calls.syscall)
-		hooks();
-}
-
 static void framed(void)
 {
-	make();
+	make_ends(NULL);
 	fake_grant(Y);
 	fake_start(X);
 }
@@ -114,7 +99,7 @@ Test(calls, peek_shows_both_roads)
 /* plain bytes, Start, frames; and the ring's that have not arrived are not skipped */
 Test(calls, peek_across_start)
 {
-	make();
+	make_ends(NULL);
 	cr_assert_eq(send(a, "old", 3, 0), 3);
 	fake_grant(Y);
 	all_arrived();
@@ -317,7 +302,7 @@ static void wait_urgent(void)
 /* sent as TCP's, to a reader that granted: no turning in circles before the mark, no byte of the ring's behind it */
 Test(calls, urgent_byte_while_granted)
 {
-	make();
+	make_ends(NULL);
 	fake_grant(Y);
 	cr_assert_eq(send(a, "ab", 2, 0), 2);
 	cr_assert_eq(send(a, "!", 1, MSG_OOB), 1);
@@ -570,7 +555,7 @@ static void return_waits_for_room(bool both)
 	pthread_t th;
 	int i;
 
-	make();
+	make_ends(NULL);
 	fake_grant(Y);
 	if (both)
 		fake_grant(X);
@@ -662,7 +647,7 @@ Test(calls, plain_for_good)
 {
 	struct thr *t;
 
-	make();
+	make_ends(NULL);
 	fake_grant(Y);
 	t = cs_enter();
 	cr_assert(agreed_tx_plain(t, ca, a, 100));
@@ -701,7 +686,7 @@ Test(calls, plain_while_a_grant_is_under_way)
 {
 	struct thr *t;
 
-	make();
+	make_ends(NULL);
 	was_getsockopt = real.getsockopt;
 	real.getsockopt = in_grant;
 	t = cs_enter();
@@ -968,7 +953,7 @@ Test(calls, child_asks_to_decide)
 {
 	pid_t pid;
 
-	make();
+	make_ends(NULL);
 	fake_grant(Y);
 	obey(X);
 	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
@@ -989,7 +974,7 @@ Test(calls, parent_finds_it_undecided)
 {
 	pid_t pid;
 
-	make();
+	make_ends(NULL);
 	fake_daemons = false;
 	fake_grant(Y);
 	obey(X);
@@ -1107,7 +1092,7 @@ Test(calls, flood_by_tcp)
 	unsigned i, n = 0, puts;
 	int off = 0;
 
-	make();
+	make_ends(NULL);
 	cr_assert_eq(setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off)), 0);
 	fake_grant(Y);
 	fake_start(X);

@@ -8,11 +8,8 @@
 #include <pthread.h>
 #include <sys/select.h>
 
-#include "tests/unit/switch/ends.h"
-#include "tests/unit/switch/fake_road.h"
+#include "tests/unit/switch/fake_ends.h"
 
-#define X	(&fake_x)
-#define Y	(&fake_y)
 #define LONG	20000		/* ms: not reached */
 
 TestSuite(waits, .timeout = 60);
@@ -20,16 +17,6 @@ TestSuite(waits, .timeout = 60);
 /* ---- ends ---- */
 
 static int ep = -1;
-
-static void make(void)
-{
-	fake_make(NULL);
-	a = X->fd;
-	b = Y->fd;
-	ca = X->c;
-	cb = Y->c;
-	hooks();
-}
 
 static void set_make(int fd, uint32_t events)
 {
@@ -227,7 +214,7 @@ static void wakes(enum how how, uint32_t et)
 {
 	struct sleeper s = { 0 };
 
-	make();
+	make_ends(NULL);
 	if (how == EPOLL) {
 		nonblock(b);
 		set_make(b, EPOLLIN | et);
@@ -254,7 +241,7 @@ static void wakes_before(enum how how, uint32_t et)
 {
 	struct sleeper s = { 0 };
 
-	make();
+	make_ends(NULL);
 	if (how == EPOLL) {
 		nonblock(b);
 		set_make(b, EPOLLIN | et);
@@ -282,7 +269,7 @@ static void often(enum how how, uint32_t et)
 	char c;
 	int i;
 
-	make();
+	make_ends(NULL);
 	if (how == EPOLL) {
 		nonblock(b);
 		set_make(b, EPOLLIN | et);
@@ -315,7 +302,7 @@ Test(waits, a1_no_grant_over_sleeper)
 	struct sleeper s = { 0 };
 	struct thr *t;
 
-	make();
+	make_ends(NULL);
 	sleeper_begin(&s, RECV, b);
 	until_asleep(&s);
 	t = cs_enter();
@@ -329,7 +316,7 @@ Test(waits, a1_no_grant_over_sleeper)
 
 Test(waits, a1_wake_only_after_grant)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	cr_assert_eq(in_set(ep), 1);
@@ -345,7 +332,7 @@ Test(waits, a1_wake_only_after_grant)
 
 Test(waits, a1_removed_when_lent)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -356,7 +343,7 @@ Test(waits, a1_removed_when_lent)
 
 Test(waits, a1_removed_before_seccomp)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -369,7 +356,7 @@ Test(waits, g14_polled_set)
 {
 	struct pollfd p = { -1, POLLIN, 0 };
 
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -390,7 +377,7 @@ Test(waits, g18_same_data)
 {
 	struct epoll_event ev[4] = { { .events = EPOLLIN, .data.u64 = 9 } };
 
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	nonblock(b);
 	ep = epoll_create1(0);
@@ -426,7 +413,7 @@ Test(waits, a1_nested_set_gets_none)
 	struct epoll_event ev = { .events = EPOLLIN };
 	int outer;
 
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	outer = epoll_create1(0);
@@ -439,7 +426,7 @@ Test(waits, a1_set_nested_before_gets_none)
 	struct epoll_event ev = { .events = EPOLLIN };
 	int outer;
 
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	outer = epoll_create1(0);
 	ep = epoll_create1(0);
@@ -450,7 +437,7 @@ Test(waits, a1_set_nested_before_gets_none)
 
 Test(waits, a1_inherited_set_gets_none)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	eset_after_fork();		/* as in a child: the set is from before */
@@ -459,7 +446,7 @@ Test(waits, a1_inherited_set_gets_none)
 
 Test(waits, a1_oneshot_gets_none)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN | EPOLLONESHOT);
 	ungranted();
@@ -467,7 +454,7 @@ Test(waits, a1_oneshot_gets_none)
 
 Test(waits, a1_uncovered_gets_none)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	ep = epoll_create1(0);
 	set_make(a, EPOLLIN);
@@ -489,7 +476,7 @@ Test(waits, a1_cookie_swallowed)
 	struct pollfd p = { -1, POLLIN, 0 };
 	int64_t t0;
 
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -518,7 +505,7 @@ static void arm_then_look(enum how how, uint32_t et)
 {
 	struct sleeper s = { .how = how };
 
-	make();
+	make_ends(NULL);
 	s.fd = b;
 	if (how == EPOLL) {
 		nonblock(b);
@@ -550,7 +537,7 @@ Test(waits, a1_taken_by_another_before_the_look)
 	struct sleeper s = { 0 };
 	int h;
 
-	make();
+	make_ends(NULL);
 	framed();
 	for (h = RECV; h < EPOLL; h++) {
 		char c;
@@ -589,7 +576,7 @@ Test(waits, a1_two_waiters_both_wake)
 	char c;
 	int i;
 
-	make();
+	make_ends(NULL);
 	framed();
 	framed_back();
 	cfg.road_spin_us = 0;
@@ -627,7 +614,7 @@ Test(waits, a1_two_waiters_often)
 	char c;
 	int i;
 
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	set_make(a, EPOLLIN | EPOLLET);
 	framed();
@@ -659,7 +646,7 @@ static void passed_on(uint32_t et)
 	char c;
 	int i;
 
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	nonblock(b);
 	set_make(a, EPOLLIN | et);
@@ -702,7 +689,7 @@ static uint32_t once(int ms)
 
 Test(waits, a2_send_meanwhile_eagain_and_edge)
 {
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
 	cr_assert_eq(once(0), EPOLLOUT);
@@ -725,7 +712,7 @@ Test(waits, f15_start_wakes_the_set)
 	size_t n = 0;
 	ssize_t r;
 
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
 	cr_assert_eq(once(0), EPOLLOUT);
@@ -755,7 +742,7 @@ Test(waits, a2_edge_wakes)
 {
 	struct sleeper s = { 0 };
 
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
 	cr_assert_eq(once(0), EPOLLOUT);
@@ -770,7 +757,7 @@ Test(waits, a2_edge_wakes)
 
 Test(waits, a2_level_triggered)
 {
-	make();
+	make_ends(NULL);
 	nonblock(a);
 	set_make(a, EPOLLIN | EPOLLOUT);
 	cr_assert_eq(once(0), EPOLLOUT);
@@ -789,7 +776,7 @@ Test(waits, a2_poll_and_select)
 	struct timeval tv = { 0, 50000 };
 	fd_set w;
 
-	make();
+	make_ends(NULL);
 	fake_grant(Y);
 	p.fd = a;
 	cr_assert_eq(poll(&p, 1, 50), 0);
@@ -811,7 +798,7 @@ static void behind(enum how how, uint32_t et)
 {
 	struct sleeper s = { .how = how };
 
-	make();
+	make_ends(NULL);
 	s.fd = b;
 	if (how == EPOLL) {
 		nonblock(b);
@@ -840,7 +827,7 @@ Test(waits, a3_behind_epoll_et) { behind(EPOLL, EPOLLET); }
 /* a session is over while the kernel's mask is held back for it: from here on the kernel knows all there is (D13) */
 Test(waits, d13_mask_after_the_session)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -853,7 +840,7 @@ Test(waits, d13_mask_after_the_session)
 /* level-triggered: reported while there is something, by whichever road */
 Test(waits, level_while_readable)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -871,7 +858,7 @@ Test(waits, level_while_readable)
 /* a frame behind ring bytes: both are read without a wait between */
 Test(waits, level_across_the_seam)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();
@@ -890,7 +877,7 @@ Test(waits, edge_for_each_arrival)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = 7 };
 
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN | EPOLLET);
 	framed();
@@ -928,7 +915,7 @@ Test(waits, a3_empty_is_not_readable)
 {
 	struct pollfd p = { -1, POLLIN, 0 };
 
-	make();
+	make_ends(NULL);
 	set_make(b, EPOLLIN);
 	framed();
 	empty_frame();
@@ -945,7 +932,7 @@ Test(waits, a3_empty_is_not_readable)
 /* FIN without END: the edge comes when the daemons have said that this is the end */
 Test(waits, a7_edge_of_an_end_that_is_asked_for)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN | EPOLLRDHUP | EPOLLET);
 	framed();
@@ -966,7 +953,7 @@ Test(waits, a7_edge_of_an_end_that_is_asked_for)
 /* the FIN comes while a frame stands behind ring bytes: its edge goes with the one of what can be read then, as programs expect of TCP */
 Test(waits, edge_of_a_fin_behind)
 {
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN | EPOLLRDHUP | EPOLLET);
 	framed();
@@ -987,7 +974,7 @@ Test(waits, end_of_stream)
 {
 	int h;
 
-	make();
+	make_ends(NULL);
 	set_make(b, EPOLLIN);
 	framed();
 	send_x("ab");
@@ -1010,7 +997,7 @@ Test(waits, poll_counts_the_programs)
 	int pipes[2];
 	int64_t t0;
 
-	make();
+	make_ends(NULL);
 	framed();
 	cr_assert_eq(pipe(pipes), 0);
 	p[0] = (struct pollfd){ pipes[0], POLLIN, 0 };
@@ -1042,7 +1029,7 @@ Test(waits, select_says_what_the_kernel_says)
 	fd_set r, w, e;
 	int pipes[2];
 
-	make();
+	make_ends(NULL);
 	framed();
 	cr_assert_eq(pipe(pipes), 0);
 	FD_ZERO(&r);
@@ -1078,7 +1065,7 @@ Test(waits, g26_eintr)
 	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
 	int h;
 
-	make();
+	make_ends(NULL);
 	set_make(b, EPOLLIN);
 	framed();
 	cr_assert_eq(sigaction(SIGUSR1, &sa, NULL), 0);
@@ -1126,7 +1113,7 @@ Test(waits, vain_spins)
 	struct timeval tv = { 0, 3000 };
 	int i, n = 0;
 
-	make();
+	make_ends(NULL);
 	framed();
 	cfg.road_spin_us = 2000;	/* so that a look at TCP falls into it on a busy machine, too */
 	cr_assert_eq(setsockopt(b, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
@@ -1145,7 +1132,7 @@ Test(waits, f15_return_wakes_a_plain_receive)
 	struct sleeper s = { 0 };
 	int i;
 
-	make();
+	make_ends(NULL);
 	framed();
 	sleeper_begin(&s, RECV, a);
 	until_asleep(&s);
@@ -1169,7 +1156,7 @@ static void closed_under_a_reader(bool dupped)
 	int sv[2], d = -1;
 	char buf[16];
 
-	make();
+	make_ends(NULL);
 	framed();
 	if (dupped)
 		d = dup(b);
@@ -1218,10 +1205,7 @@ Test(waits, sender_sleeps_beside_a_fin)
 	unsigned i, n = 0;
 	char buf[65536];
 
-	fake_make(&o);
-	a = X->fd;
-	b = Y->fd;
-	hooks();
+	make_ends(&o);
 	framed();
 	fake_run = true;
 	cr_assert_eq(pthread_create(&s.thread, NULL, big_send, &s), 0);
@@ -1246,7 +1230,7 @@ Test(waits, hidden_descriptors)
 	struct sleeper s = { 0 };
 	int fd;
 
-	make();
+	make_ends(NULL);
 	framed();
 	sleeper_begin(&s, POLL, b);
 	until_asleep(&s);
@@ -1269,7 +1253,7 @@ Test(waits, child_in_the_parents_set)
 	pid_t pid;
 	int st;
 
-	make();
+	make_ends(NULL);
 	nonblock(b);
 	set_make(b, EPOLLIN);
 	framed();

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* fake_ends.h - the two ends of fake_road.h under the names of ends.h, with the kernel calls of waits hooked */
+#ifndef WSD_TESTS_UNIT_SWITCH_FAKE_ENDS_H
+#define WSD_TESTS_UNIT_SWITCH_FAKE_ENDS_H
+
+#include "tests/unit/switch/ends.h"
+#include "tests/unit/switch/fake_road.h"
+
+#define X	(&fake_x)
+#define Y	(&fake_y)
+
+/* o: NULL for defaults. More than one pair may be made, one after the other */
+static inline void make_ends(const struct fake_opt *o)
+{
+	fake_make(o);
+	a = X->fd;
+	b = Y->fd;
+	ca = X->c;
+	cb = Y->c;
+	if (!libc_calls.syscall)
+		hooks();
+}
+
+#endif
