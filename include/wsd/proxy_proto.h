@@ -336,7 +336,10 @@ struct wsd_msg_status_conn {
 	uint32_t unread;	/* bytes in the ring towards this end */
 	uint32_t ring_size;
 	char comm[16];
+	uint32_t transport;	/* enum wsd_transport of the session */
 };
+/* 0: no session, or an older daemon, which does not say */
+enum wsd_transport { WSD_TRANSPORT_NONE, WSD_TRANSPORT_SHM, WSD_TRANSPORT_VERBS };
 
 struct wsd_msg_peers {
 	struct wsd_msg_hdr hdr;
@@ -361,6 +364,7 @@ struct wsd_msg_status_peer {
 };
 enum wsd_peer_link { WSD_PEER_LINK_NONE, WSD_PEER_LINK_CONNECTING, WSD_PEER_LINK_UP };
 
+static_assert(sizeof(struct wsd_msg_status_conn) == 160, "ABI");
 static_assert(sizeof(struct wsd_msg_peers) == 72, "ABI");
 static_assert(sizeof(struct wsd_msg_status_peer) == 232, "ABI");
 static_assert(sizeof(struct wsd_msg_hdr) == 16, "ABI");

@@ -7,6 +7,8 @@
  * one slot at its first TCP connection and adds to it when a connection ends and at exit;
  * a process that is killed leaves out what its live connections moved since.
  *
+ * accelerated_rdma was reserved once: a switch that is older leaves it zero.
+ *
  * Units: bytes, connections. Threads and processes: atomics only.
  */
 #ifndef WSD_STATS_H
@@ -22,7 +24,7 @@
 
 struct wsd_stats_slot {
 	_Atomic uint32_t pid;		/* 0: free; claimed by compare-and-swap */
-	uint32_t reserved;
+	_Atomic uint32_t accelerated_rdma;	/* of `accelerated` those whose session is over RDMA, not memory of this host */
 	char comm[16];
 	_Atomic uint64_t conns;		/* TCP connections seen */
 	_Atomic uint64_t accelerated;	/* of them with a session */

@@ -35,6 +35,7 @@ static void add_remote(struct wsd_msg_status_conn *m, const struct remote *r)
 
 	remote_look(r, &look);
 	m->session_id = r->id;
+	m->transport = WSD_TRANSPORT_VERBS;
 	m->side = r->side;
 	m->ring_size = r->mem.ring0;
 	m->tx_ring = look.posted;
@@ -57,6 +58,7 @@ static void send_end(struct conn *c, const struct end *e)
 	if (e->session) {
 		session_look(e->session, e->side, &look);
 		m.session_id = e->session->id;
+		m.transport = WSD_TRANSPORT_SHM;
 		m.side = e->side;
 		m.ring_size = e->session->ring_size;
 		m.tx_ring = look.tx_ring;

@@ -47,6 +47,8 @@ san = t["ring_tx"] + t["ring_rx"]
 all = san + t["tcp_tx"] + t["tcp_rx"]
 print("%s: %d of %d connections accelerated, %.1f %% of %.1f MB by the SAN%s" % (name, t["accelerated"], t["connections"],
 	100 * san / max(all, 1), all / 1e6, ", " + ", ".join("%s %d" % r for r in t["reasons"].items()) if t["reasons"] else ""), flush=True)
+if t["accelerated_rdma"] != t["accelerated"]:
+	sys.exit("only %d of them by RDMA, says wsdrun" % t["accelerated_rdma"])
 sys.exit(100 * san < int(least) * all or int(least) > 0 and not san)
 PY
 }

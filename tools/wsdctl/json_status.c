@@ -66,6 +66,7 @@ static json_object *json_conn(const struct wsd_msg_status_conn *c)
 
 	human_field(comm, sizeof(comm), c->comm, sizeof(c->comm));
 	json_object_object_add(o, "session", c->session_id ? json_object_new_uint64(c->session_id) : NULL);
+	json_object_object_add(o, "transport", transport_name(c) ? json_object_new_string(transport_name(c)) : NULL);
 	put_text(o, "local", addr_text(&c->local).text);
 	put_text(o, "remote", addr_text(&c->remote).text);
 	put_u64(o, "pid", c->pid);

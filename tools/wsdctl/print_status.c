@@ -51,6 +51,7 @@ static void print_providers(const struct status *s)
 static void print_conn(const struct wsd_msg_status_conn *c)
 {
 	char comm[sizeof(c->comm) + 1], who[48];
+	const char *name;
 
 	human_field(comm, sizeof(comm), c->comm, sizeof(c->comm));
 	snprintf(who, sizeof(who), "%s[%" PRIu32 "] fd %" PRId32, comm, c->pid, c->fd);
@@ -63,7 +64,8 @@ static void print_conn(const struct wsd_msg_status_conn *c)
 		printf("TCP: %s (%s)\n", reason_text(c->reason), reason_name(c->reason));
 		return;
 	}
-	printf("%9s %9s  %-6s %-4s %8s", human_bytes(c->tx_ring).text, human_bytes(c->tx_tcp).text,
+	name = transport_name(c);
+	printf("%-5s %9s %9s  %-6s %-4s %8s", name ? name : "?", human_bytes(c->tx_ring).text, human_bytes(c->tx_tcp).text,
 	       c->gate_open ? "open" : "closed", c->on_ring ? "ring" : "tcp", human_bytes(c->unread).text);
 	if (c->reason)
 		printf("  %s (%s)", reason_text(c->reason), reason_name(c->reason));
@@ -80,7 +82,7 @@ void status_print(const struct status *s)
 		printf("no connection has been offered\n");
 		return;
 	}
-	printf("\n  %-6s %-28s %-21s %-21s %9s %9s  %-6s %-4s %8s\n", "sess", "process", "local", "remote", "SAN sent",
+	printf("\n  %-6s %-28s %-21s %-21s %-5s %9s %9s  %-6s %-4s %8s\n", "sess", "process", "local", "remote", "by", "SAN sent",
 	       "TCP sent", "gate", "road", "unread");
 	for (unsigned i = 0; i < s->n_conn; i++)
 		print_conn(&s->conn[i]);

@@ -25,6 +25,17 @@ struct addr_text addr_text(const struct wsd_addr *a)
 	return t;
 }
 
+const char *transport_name(const struct wsd_msg_status_conn *c)
+{
+	switch (c->session_id ? c->transport : WSD_TRANSPORT_NONE) {
+	case WSD_TRANSPORT_SHM:
+		return "shm";
+	case WSD_TRANSPORT_VERBS:
+		return "verbs";
+	}
+	return NULL;
+}
+
 const char *status_strerror(int r)
 {
 	switch (r) {

@@ -116,6 +116,8 @@ int status_ask(struct status *s, const char *wanted);
 void status_clear(struct status *s);
 /* words for struct status.error */
 const char *status_strerror(int err);
+/* as in the daemon's list of transports; NULL: it has no session, or the daemon does not say */
+const char *transport_name(const struct wsd_msg_status_conn *c);
 
 /* what an address looks like to people, "127.0.0.1:80" or "[::1]:80" */
 struct addr_text {

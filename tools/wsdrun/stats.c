@@ -25,7 +25,7 @@
 struct proc {
 	uint32_t pid;
 	char comm[17];
-	uint64_t conns, accelerated, ring_tx, ring_rx, tcp_tx, tcp_rx, gate_opened, gate_closed;
+	uint64_t conns, accelerated, rdma, ring_tx, ring_rx, tcp_tx, tcp_rx, gate_opened, gate_closed;
 	uint32_t reason[WSD_STATS_REASONS];
 };
 
@@ -101,6 +101,7 @@ static void add(struct proc *sum, const struct proc *p)
 {
 	sum->conns += p->conns;
 	sum->accelerated += p->accelerated;
+	sum->rdma += p->rdma;
 	sum->ring_tx += p->ring_tx;
 	sum->ring_rx += p->ring_rx;
 	sum->tcp_tx += p->tcp_tx;
@@ -135,6 +136,9 @@ int stats_read(struct stats *s)
 		human_field(p->comm, sizeof(p->comm), slot->comm, sizeof(slot->comm));
 		p->conns = slot->conns;
 		p->accelerated = slot->accelerated;
+		p->rdma = slot->accelerated_rdma;
+		if (p->rdma > p->accelerated)
+			p->rdma = p->accelerated;
 		p->ring_tx = slot->ring_tx;
 		p->ring_rx = slot->ring_rx;
 		p->tcp_tx = slot->tcp_tx;
@@ -161,8 +165,8 @@ static uint64_t all_bytes(const struct proc *p)
 
 static void print_row(const struct proc *p, const char *pid)
 {
-	fprintf(stderr, "  %8s  %-15s %7" PRIu64 " %7" PRIu64 "  %9s %9s  %9s %9s  %8s\n", pid, p->comm, p->conns,
-		p->accelerated, human_bytes(p->ring_tx).text, human_bytes(p->ring_rx).text,
+	fprintf(stderr, "  %8s  %-15s %7" PRIu64 " %7" PRIu64 " %7" PRIu64 "  %9s %9s  %9s %9s  %8s\n", pid, p->comm, p->conns,
+		p->accelerated - p->rdma, p->rdma, human_bytes(p->ring_tx).text, human_bytes(p->ring_rx).text,
 		human_bytes(p->tcp_tx).text, human_bytes(p->tcp_rx).text,
 		human_share(ring_bytes(p), all_bytes(p)).text);
 }
@@ -177,10 +181,11 @@ void stats_print(const struct stats *s)
 		fprintf(stderr, "wsdrun: no TCP connection was seen\n");
 		return;
 	}
-	fprintf(stderr, "wsdrun: %" PRIu64 " connection%s, %" PRIu64 " accelerated, %s of %s went through the SAN (%s)\n",
-		t->conns, t->conns == 1 ? "" : "s", t->accelerated, human_bytes(ring_bytes(t)).text,
+	fprintf(stderr, "wsdrun: %" PRIu64 " connection%s, %" PRIu64 " accelerated (%" PRIu64 " by shared memory, %" PRIu64
+		" by RDMA), %s of %s went through the SAN (%s)\n", t->conns, t->conns == 1 ? "" : "s", t->accelerated,
+		t->accelerated - t->rdma, t->rdma, human_bytes(ring_bytes(t)).text,
 		human_bytes(all_bytes(t)).text, human_share(ring_bytes(t), all_bytes(t)).text);
-	fprintf(stderr, "  %8s  %-15s %7s %7s  %9s %9s  %9s %9s  %8s\n", "pid", "command", "conns", "accel",
+	fprintf(stderr, "  %8s  %-15s %7s %7s %7s  %9s %9s  %9s %9s  %8s\n", "pid", "command", "conns", "by shm", "by RDMA",
 		"SAN sent", "SAN recvd", "TCP sent", "TCP recvd", "by SAN");
 	for (unsigned i = 0; i < s->n; i++) {
 		snprintf(pid, sizeof(pid), "%" PRIu32, s->proc[i].pid);
@@ -208,6 +213,7 @@ static json_object *json_proc(const struct proc *p)
 
 	json_object_object_add(o, "connections", json_object_new_uint64(p->conns));
 	json_object_object_add(o, "accelerated", json_object_new_uint64(p->accelerated));
+	json_object_object_add(o, "accelerated_rdma", json_object_new_uint64(p->rdma));
 	json_object_object_add(o, "ring_tx", json_object_new_uint64(p->ring_tx));
 	json_object_object_add(o, "ring_rx", json_object_new_uint64(p->ring_rx));
 	json_object_object_add(o, "tcp_tx", json_object_new_uint64(p->tcp_tx));

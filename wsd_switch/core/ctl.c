@@ -627,7 +627,7 @@ static void attach_road(struct conn *c, int fd)
 	tell_side(c, fd);	/* before anything goes by the road */
 	if (agreed_attach(c, fd, &p)) {
 		eset_attached(c);
-		stats_accelerated();
+		stats_accelerated(true);
 	} else {
 		log_error("conn %u: the provider gave no usable road", c->index);
 		drop_san(c, WSD_R_NOMEM);
@@ -677,7 +677,7 @@ static void attach(struct conn *c)
 	eset_attached(c);
 	lock_drop(&s->open_lock);
 	atomic_fetch_or(&c->hdr->attached, 1u << r.side);
-	stats_accelerated();
+	stats_accelerated(false);
 	log_debug("conn %u: session %llx, side %u", c->index, (unsigned long long)r.session_id, r.side);
 }
 

@@ -73,12 +73,15 @@ void stats_conn(void)
 		atomic_fetch_add_explicit(&s->conns, 1, memory_order_relaxed);
 }
 
-void stats_accelerated(void)
+void stats_accelerated(bool rdma)
 {
 	struct wsd_stats_slot *s = claim();
 
-	if (s)
-		atomic_fetch_add_explicit(&s->accelerated, 1, memory_order_relaxed);
+	if (!s)
+		return;
+	atomic_fetch_add_explicit(&s->accelerated, 1, memory_order_relaxed);
+	if (rdma)
+		atomic_fetch_add_explicit(&s->accelerated_rdma, 1, memory_order_relaxed);
 }
 
 void stats_gate(bool open)

@@ -694,7 +694,7 @@ int wait_select(struct thr *t, int n, fd_set *r, fd_set *w, fd_set *e, const str
 /* ---- numbers for wsdrun --stats (stats.c) ---- */
 void stats_init(void);
 void stats_conn(void);
-void stats_accelerated(void);
+void stats_accelerated(bool rdma);
 void stats_conn_end(struct conn *c);
 void stats_gate(bool open);
 

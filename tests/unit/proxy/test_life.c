@@ -110,6 +110,7 @@ Test(life, unload_waits_for_what_is_in_use)
 	status_get(&d, &s);
 	cr_expect_eq(s.d.n_sessions, 1);
 	cr_expect_eq(s.d.unloading, 1);
+	cr_expect_eq(s.conn[0].transport, WSD_TRANSPORT_SHM);
 	proxy_client_withdraw(pc, 1, WSD_R_NONE, 0);
 	proxy_client_withdraw(pc, 2, WSD_R_NONE, 0);
 	close(p.end[0]);

@@ -81,6 +81,7 @@ Test(remote, forced_ends_get_memory_and_a_path)
 	status_get(&d, &st);
 	cr_expect_eq(st.d.n_sessions, 1);
 	cr_expect_eq(st.conn[0].session_id, f[0].id);
+	cr_expect_eq(st.conn[0].transport, WSD_TRANSPORT_VERBS);
 	cr_expect_not_null(strstr(st.d.transports, "verbs"));
 	done(f, &p);
 	cr_expect(UNTIL(status_ends(&d) == 0));

@@ -39,6 +39,7 @@ static __attribute__((constructor)) void count(void)
 		memcpy(s->comm, "fake\033[m", 8);	/* a name may hold anything */
 		s->conns += 3;
 		s->accelerated += 2;
+		s->accelerated_rdma += 1;
 		s->ring_tx += 700;
 		s->ring_rx += 200;
 		s->tcp_tx += 60;
