@@ -38,7 +38,7 @@ static const struct reason reasons[] = {
 				   "raise --quota-sessions of wsd-proxyd" },
 	[WSD_R_QUOTA_BYTES] = { "quota-bytes", "the user has as much session memory as the quota allows",
 				"raise --quota-bytes of wsd-proxyd, or lower --ring-size" },
-	[WSD_R_LIMIT] = { "limit", "the tables of the daemon are full", "" },
+	[WSD_R_LIMIT] = { "limit", "the tables of the daemon, or the user's share of them, are full", "" },
 	[WSD_R_NOMEM] = { "no-memory", "no memory or descriptor could be had",
 			  "raise the limit of open files or of locked memory" },
 	[WSD_R_NOT_OWNER] = { "not-owner", "the socket is another process's session, or was offered before", "" },

@@ -90,7 +90,7 @@ enum wsd_reason {
 	WSD_R_MISMATCH,		/* the byte counters of the two ends do not agree */
 	WSD_R_QUOTA_SESSIONS,	/* the user has as many sessions as the quota allows */
 	WSD_R_QUOTA_BYTES,	/* ... or as many bytes of session memory */
-	WSD_R_LIMIT,		/* the daemon's own tables are full */
+	WSD_R_LIMIT,		/* the daemon's own tables are full, or the user's share of them */
 	WSD_R_NOMEM,		/* no memory or descriptor could be had */
 	WSD_R_NOT_OWNER,	/* the socket is another process's session, or was offered before */
 	WSD_R_UNLOADING,	/* the daemon is stopping */

@@ -20,6 +20,7 @@ struct user {
 	unsigned n_clients, n_ends;
 	uint64_t n_sessions, bytes;
 	uint64_t locked;	/* san/memlock.h */
+	unsigned n_remotes, n_distants;	/* of the tables of san/san.h; limited by san_config's quota_sessions, quota_waiting */
 	UT_hash_handle hh;
 };
 

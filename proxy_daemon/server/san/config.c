@@ -18,6 +18,7 @@
 #define RING_MOST	(16u << 20)
 #define KEY_TEXT_MAX	512u
 #define LIST_ITEM_MAX	64u
+#define QUOTA_MOST	65536u	/* far above the tables: whoever wants no shares says so */
 
 void san_config_default(struct san_config *c)
 {
@@ -28,6 +29,8 @@ void san_config_default(struct san_config *c)
 	c->qp_retry = 6;
 	c->quota_locked = 64u << 20;
 	c->locked_per_qp = UINT64_MAX;
+	c->quota_sessions = 4096;	/* half of MAX_REMOTES */
+	c->quota_waiting = 4096;	/* half of what DISTANT_MAX leaves for what is offered here */
 	c->ring_start = 8u << 10;
 	c->ring_max = 1u << 20;
 	c->why_off = "no [san] section with subnets and a key";
@@ -166,6 +169,16 @@ static int set_transport(struct san_config *c, const char *value)
 	return -EINVAL;
 }
 
+static int set_quota(const char *value, unsigned *ret)
+{
+	uint64_t v;
+
+	if (parse_number(value, 1, QUOTA_MOST, &v))
+		return -EINVAL;
+	*ret = (unsigned)v;
+	return 0;
+}
+
 static int set_ring(const char *value, uint32_t *ret)
 {
 	uint64_t v;
@@ -213,6 +226,10 @@ int san_config_set(struct san_config *c, const char *name, const char *value)
 	}
 	if (!strcmp(name, "quota-locked"))
 		return parse_number(value, 0, UINT64_MAX, &c->quota_locked);
+	if (!strcmp(name, "quota-sessions"))
+		return set_quota(value, &c->quota_sessions);
+	if (!strcmp(name, "quota-waiting"))
+		return set_quota(value, &c->quota_waiting);
 	if (!strcmp(name, "locked-per-qp"))
 		return parse_number(value, 0, 16u << 20, &c->locked_per_qp);
 	if (!strcmp(name, "ring-start"))

@@ -39,6 +39,7 @@ struct san_config {
 	uint8_t qp_timeout, qp_retry;		/* 1..31, 0..6 */
 	uint64_t quota_locked;			/* bytes per uid */
 	uint64_t locked_per_qp;			/* UINT64_MAX: by the driver */
+	unsigned quota_sessions, quota_waiting;	/* of one uid, of MAX_REMOTES and DISTANT_MAX */
 	uint32_t ring_start, ring_max;		/* powers of two, 4 KiB to 16 MiB, start <= max */
 	bool peers;				/* all that a link needs is there */
 	const char *why_off;			/* else: words for it */

@@ -27,6 +27,7 @@ struct distant {
 	} key;
 	UT_hash_handle hh;
 	struct end *end;		/* NULL: KEPT */
+	struct user *user;		/* whose share it takes, a reference; NULL: KEPT */
 	enum distant_state state;
 	struct wsd_peer_offer offer;	/* theirs: KEPT, FOUND */
 	uint8_t nonce[16];		/* OFFERED: ours */
@@ -68,6 +69,10 @@ static void put(struct distant *d)
 		HASH_DELETE(hh, srv->san.distants_by_id, d);
 	TAILQ_REMOVE(&srv->san.distants, d, link);
 	srv->san.n_distants--;
+	if (d->user) {
+		d->user->n_distants--;
+		user_put(&srv->users, d->user);
+	}
 	far_release(d->key.far);
 	free(d);
 }
@@ -94,6 +99,18 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
+/* false: its user has as many as the share allows */
+static bool give_end(struct distant *d, struct end *e)
+{
+	if (e->user->n_distants >= san_config(d->srv)->quota_waiting)
+		return false;
+	d->end = e;
+	d->user = user_ref(e->user);
+	d->user->n_distants++;
+	e->distant = d;
+	return true;
+}
+
 static struct distant *distant_new(struct server *srv, struct far *far, struct end *e, enum distant_state state)
 {
 	struct distant *d;
@@ -103,16 +120,15 @@ static struct distant *distant_new(struct server *srv, struct far *far, struct e
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return NULL;
-	if (sd_event_add_time(srv->event, &d->deadline, CLOCK_MONOTONIC, server_now_us(srv) + DISTANT_US, 0, on_deadline, d) < 0) {
+	d->srv = srv;
+	if (sd_event_add_time(srv->event, &d->deadline, CLOCK_MONOTONIC, server_now_us(srv) + DISTANT_US, 0, on_deadline, d) < 0 ||
+	    (e && !give_end(d, e))) {
+		sd_event_source_disable_unref(d->deadline);
 		free(d);
 		return NULL;
 	}
-	d->srv = srv;
 	d->key.far = far;
-	d->end = e;
 	d->state = state;
-	if (e)
-		e->distant = d;
 	far_hold(far);
 	TAILQ_INSERT_TAIL(&srv->san.distants, d, link);
 	srv->san.n_distants++;
@@ -275,8 +291,11 @@ uint32_t distant_begin(struct end *e)
 	d = kept_for(e, far);
 	if (!d)
 		return distant_new(srv, far, e, DISTANT_HOME) ? 0 : WSD_R_LIMIT;
-	d->end = e;
-	e->distant = d;
+	if (!give_end(d, e)) {
+		say_reason(far, WSD_PEER_REFUSE, d->key.id, WSD_R_LIMIT);
+		put(d);
+		return WSD_R_LIMIT;
+	}
 	say_found(d);
 	return 0;
 }
@@ -288,7 +307,7 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 	const struct wsd_peer_offer *o = &m->body.offer;
 	struct server *srv = far_server(far);
 	struct distant *d, *k;
-	unsigned n = 0, all = 0;
+	unsigned n = 0, all = 0, one = 0, most = san_config(srv)->quota_waiting;
 
 	if (far_id_is_ours(far, m->hdr.id) || by_id(far, m->hdr.id) || remote_by_id(far, m->hdr.id)) {
 		far_broken(far, "an OFFER under an id that is taken");
@@ -311,8 +330,11 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 			return;
 		}
 		n += d->state == DISTANT_KEPT;
+		one += d->state == DISTANT_KEPT && d->offer.uid == o->uid;
 	}
-	k = n < DISTANT_KEPT_FAR && all < DISTANT_KEPT_MAX ? distant_new(srv, far, NULL, DISTANT_KEPT) : NULL;
+	if (most > DISTANT_KEPT_USER)
+		most = DISTANT_KEPT_USER;
+	k = one < most && n < DISTANT_KEPT_FAR && all < DISTANT_KEPT_MAX ? distant_new(srv, far, NULL, DISTANT_KEPT) : NULL;
 	if (k && !give_id(k, m->hdr.id)) {
 		put(k);
 		k = NULL;

@@ -12,6 +12,9 @@
  *
  * Each has a deadline; a link that goes ends them all. Nothing here waits in a way that a client would notice: its connection is on TCP.
  *
+ * No user can fill the table for the others: of what is offered here each uid has a share (quota-waiting), and so has, of what a peer's
+ * daemon names, each uid that it names.
+ *
  * Proof that both ends hold one stream: the tuple is exactly reversed, the addresses are those of the link, both sockets are live and their
  * counters agree (end_counters_agree()), and the first bytes of each direction have the same digests, told as a MAC under both
  * daemons' nonces so that who does not hold the stream learns nothing.
@@ -24,7 +27,8 @@
 #include "proxy_daemon/server/server.h"
 
 #define DISTANT_US		10000000u	/* the deadline of each */
-#define DISTANT_KEPT_FAR	1024u		/* KEPT ones of one peer ... */
+#define DISTANT_KEPT_USER	1024u		/* KEPT ones of one user of one peer; or quota-waiting, if that is less ... */
+#define DISTANT_KEPT_FAR	2048u		/* ... of one peer ... */
 #define DISTANT_KEPT_MAX	8192u		/* ... of all: the rest is for what is offered here */
 #define DISTANT_MAX		16384u
 

@@ -112,6 +112,7 @@ static void uncharge(struct remote *r)
 	if (!r->user)
 		return;
 	quota_uncharge_one(r->user, r->charged);
+	r->user->n_remotes--;
 	r->srv->bytes_mapped -= r->charged;
 	user_put(&r->srv->users, r->user);
 	r->user = NULL;
@@ -243,7 +244,7 @@ static uint32_t make(struct end *e, const struct memory_params *p, const struct 
 	struct remote *r;
 	uint32_t reason;
 
-	if (srv->san.n_remotes >= MAX_REMOTES)
+	if (srv->san.n_remotes >= MAX_REMOTES || e->user->n_remotes >= san_config(srv)->quota_sessions)
 		return WSD_R_LIMIT;
 	if (!srv->san.fill)
 		srv->san.fill = malloc(sizeof(*srv->san.fill));
@@ -273,6 +274,7 @@ static uint32_t make(struct end *e, const struct memory_params *p, const struct 
 		goto err_memory;
 	set_path(r, g);
 	r->user = user_ref(e->user);
+	r->user->n_remotes++;
 	srv->bytes_mapped += r->charged;
 	r->maker = e->conn;
 	r->maker->n_remotes++;

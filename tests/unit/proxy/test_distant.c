@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,6 +95,8 @@ static void set_ifindex(unsigned i, unsigned more)
 	write_file(path, text);
 }
 
+static const char *more_of[2] = { "", "" };	/* lines for the hosts' [san] */
+
 static void start_host(unsigned i, const char *key)
 {
 	struct host *h = &host[i];
@@ -106,7 +109,7 @@ static void start_host(unsigned i, const char *key)
 	set_ifindex(i, 0);
 	snprintf(conf, sizeof(conf), "%s/key", h->sys);
 	write_file(conf, key);
-	snprintf(text, sizeof(text), "[san]\nsubnets = 10.99.0.0/24\nkey-file = %s/key\n", h->sys);
+	snprintf(text, sizeof(text), "[san]\nsubnets = 10.99.0.0/24\nkey-file = %s/key\n%s", h->sys, more_of[i]);
 	snprintf(conf, sizeof(conf), "%s/conf", h->sys);
 	write_file(conf, text);
 	setenv("WSD_TEST_SYSFS", h->sys, 1);
@@ -427,6 +430,102 @@ Test(distant, many_are_named_before_they_are_offered)
 		close(p[i / 2].end[i % 2]);
 	proxy_client_free(f[0].pc);
 	proxy_client_free(f[1].pc);
+}
+
+/* another user of host 0 is let into a session with our end on host 1 */
+static void nobody_gets_one(void)
+{
+	struct pair p = connection();
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+	struct fake f[2] = { 0 };
+	struct proxy_msg m;
+	int st = 1, i, go[2];
+	pid_t pid;
+
+	chmod(host[0].d.dir, 0755);
+	cr_assert_eq(pipe(go), 0);
+	pid = fork();
+	if (!pid) {
+		struct proxy_client *pc;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		enter(0);
+		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+			_exit(2);
+		pc = proxy_client_new();
+		proxy_client_set_places(pc, host[0].d.path, NULL);
+		if (!UNTIL(proxy_client_receive(pc, &m) != 1 && offered(pc, p.end[0], 7, &x[0])))
+			_exit(3);
+		(void)!write(go[1], "x", 1);
+		if (!UNTIL(proxy_client_receive(pc, &m) == 1))
+			_exit(4);
+		/* this machine may have so little memory for it to lock: then it has come as far as that */
+		_exit(m.type == PROXY_MSG_SAN_SETUP || m.reason == WSD_R_MEMLOCK ? 0 : 100 + (int)m.reason);
+	}
+	close(go[1]);
+	if (read(go[0], &(char){ 0 }, 1) == 1)
+		offer_at(1, &f[1], &p, &x[1]);
+	cr_assert(UNTIL(waitpid(pid, &st, WNOHANG) == pid));
+	for (i = 0; i < 2; i++)
+		close(p.end[i]);
+	close(go[0]);
+	f[1].pc = proxy_client_free(f[1].pc);
+	cr_expect_eq(st, 0, "exit %d", WEXITSTATUS(st));
+}
+
+/* the table of what waits has a share for each user, at the host where it is offered and at that where it is named */
+static void share_at(void)
+{
+	struct proxy_san_offer x = proof(0, 0);
+	struct fake f = { 0 };
+	struct pair p[4];
+	unsigned i;
+
+	NEED_NET();
+	for (i = 0; i < 4; i++)
+		p[i] = connection();
+	offer_at(0, &f, &p[0], &x);
+	cr_assert(UNTIL(link_is_up(0)));
+	for (i = 1; i < 3; i++)
+		cr_assert(UNTIL(offered(f.pc, p[i].end[0], 1000 + i, &x)));
+	expect_refused(f.pc, 1002, WSD_R_LIMIT);
+	nobody_gets_one();
+	/* who waits no more leaves its place to another */
+	enter(0);
+	cr_assert(UNTIL(status_ends(&host[0].d) == 3));
+	proxy_client_withdraw(f.pc, 1001, WSD_R_NONE, 0);
+	cr_assert(UNTIL(status_ends(&host[0].d) == 2));
+	cr_assert(UNTIL(offered(f.pc, p[3].end[0], 1003, &x)));
+	cr_assert(UNTIL(status_ends(&host[0].d) == 3));
+	enter(1);
+	f = (struct fake){ .pc = f.pc, .cookie = 1003 };
+	offer_at(1, &(struct fake){ 0 }, &p[3], &(struct proxy_san_offer){ .n_tx = 2, .n_rx = 2, .tx = { x.rx[0], x.rx[1] }, .rx = { x.tx[0], x.tx[1] } });
+	(void)expect(&f, PROXY_MSG_SAN_SETUP);
+	for (i = 0; i < 8; i++)
+		close(p[i / 2].end[i % 2]);
+	proxy_client_free(f.pc);
+}
+
+static void start_share_here(void)
+{
+	more_of[0] = "quota-waiting = 2\n";
+	start();
+}
+
+static void start_share_there(void)
+{
+	more_of[1] = "quota-waiting = 2\n";
+	start();
+}
+
+Test(distant_share, of_what_is_offered, .init = start_share_here, .fini = stop, .timeout = 120)
+{
+	share_at();
+}
+
+Test(distant_share, of_what_is_named, .init = start_share_there, .fini = stop, .timeout = 120)
+{
+	share_at();
 }
 
 /* the other daemon is killed: its sessions are over at once when it comes back, and after ten seconds when it does not */

@@ -681,31 +681,56 @@ Test(remote_poor, quota, .init = start_poor, .fini = stop, .timeout = 60)
 
 static char conf[96];
 
-static void start_lockable(const char *bytes)
+static void start_quota(const char *key, const char *value)
 {
 	int fd;
 
 	strcpy(conf, "/tmp/wsd-proxy-conf-XXXXXX");
 	fd = mkstemp(conf);
-	cr_assert_gt(dprintf(fd, "[san]\nquota-locked = %s\n", bytes), 0);
+	cr_assert_gt(dprintf(fd, "[san]\n%s = %s\n", key, value), 0);
 	close(fd);
 	start_with((const char *[]){ "--private", "--stay", "--config", conf, NULL }, true);
 }
 
 static void start_locked(void)
 {
-	start_lockable("90K");
+	start_quota("quota-locked", "90K");
 }
 
 static void start_larger(void)
 {
-	start_lockable("260K");
+	start_quota("quota-locked", "260K");
+}
+
+static void start_few(void)
+{
+	start_quota("quota-sessions", "3");
 }
 
 static void stop_locked(void)
 {
 	stop();
 	unlink(conf);
+}
+
+/* the table of sessions has a share for each user; what has ended counts no more */
+Test(remote_few, quota_sessions, .init = start_few, .fini = stop_locked, .timeout = 60)
+{
+	struct fake f[2] = { 0 }, g[2] = { 0 };
+	struct pair p, q = pair_make(PAIR_V4);
+	unsigned i;
+
+	for (i = 0; i < 3; i++) {
+		live(f, &p);
+		offer_san(&g[0], q.end[0], WSD_ROLE_CONNECT, WSD_SAN_FORCE);
+		offer_san(&g[1], q.end[1], WSD_ROLE_ACCEPT, WSD_SAN_FORCE);
+		expect_refused(g[0].pc, g[0].cookie, WSD_R_LIMIT);
+		expect_refused(g[1].pc, g[1].cookie, WSD_R_LIMIT);
+		done(f, &p);
+		memset(f, 0, sizeof(f));
+		cr_assert(UNTIL(status_sessions(&d) == 0));
+	}
+	done(g, &q);
 }
 
 /* 20 KiB for each end: four are 80 KiB, and what has ended counts no more */
