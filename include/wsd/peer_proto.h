@@ -123,7 +123,10 @@ struct wsd_peer_found {
 	uint32_t n_tx, n_rx;		/* how many of each are valid, 0 to 3 */
 	uint32_t uid;
 	uint32_t flags;
+	/* appended: SETUP may name no larger ones, as that memory is charged to the accepting end's user. 0: an older daemon, which does not say */
+	uint32_t ring0_max, ring1_max;
 };
+#define WSD_PEER_FOUND_V1	152u	/* bytes of it that every daemon sends */
 
 struct wsd_peer_setup {
 	uint64_t nonce;			/* of the session; not 0 */
@@ -175,7 +178,7 @@ static_assert(sizeof(struct wsd_peer_ping) == 16, "wire");
 static_assert(sizeof(struct wsd_peer_reason) == 8, "wire");
 static_assert(sizeof(struct wsd_peer_counts) == 24, "wire");
 static_assert(sizeof(struct wsd_peer_offer) == 104, "wire");
-static_assert(sizeof(struct wsd_peer_found) == 152, "wire");
+static_assert(sizeof(struct wsd_peer_found) == 160, "wire");
 static_assert(sizeof(struct wsd_peer_setup) == 24, "wire");
 static_assert(sizeof(struct wsd_peer_ended) == 16, "wire");
 static_assert(sizeof(struct wsd_peer_fill) == 16, "wire");

@@ -233,6 +233,8 @@ static void say_found(struct distant *d)
 		return;
 	}
 	m.counts = counts_of(&now);
+	m.ring0_max = remote_ring0(d->end);
+	m.ring1_max = ring1_max(d->srv);
 	proof_macs(d->end->san, d->offer.nonce, m.nonce, m.mac);
 	d->state = DISTANT_FOUND;
 	if (far_send(d->key.far, WSD_PEER_FOUND, d->key.id, &m, sizeof(m), NULL, 0))
@@ -367,14 +369,25 @@ static uint32_t set_up(struct distant *d, const struct memory_params *p, uint32_
 	return reason;
 }
 
+static bool is_size(uint32_t v, uint32_t min, uint32_t max)
+{
+	return v >= min && v <= max && !(v & (v - 1));
+}
+
 static void on_found(struct distant *d, const struct peer_msg *m)
 {
 	const struct wsd_peer_found *f = &m->body.found;
 	struct memory_params p = { .session_id = d->key.id, .side = 0, .epoch = 1, .ring1_max = ring1_max(d->srv) };
 	struct wsd_peer_setup s;
 	struct diag_sock after, there = of_counts(&f->counts);
-	uint32_t reason = look_again(d->end, &after);
+	uint32_t reason;
 
+	if ((f->ring0_max && !is_size(f->ring0_max, WSD_REMOTE_RING0_MIN, WSD_REMOTE_RING0_MAX)) ||
+	    (f->ring1_max && !is_size(f->ring1_max, WSD_REMOTE_RING0_MIN, WSD_REMOTE_RING1_MAX))) {
+		far_broken(d->key.far, "a FOUND with sizes that cannot be");
+		return;
+	}
+	reason = look_again(d->end, &after);
 	if (!reason && !end_counters_agree(&d->before, &there, &after))
 		reason = WSD_R_MISMATCH;
 	if (!reason)
@@ -382,6 +395,10 @@ static void on_found(struct distant *d, const struct peer_msg *m)
 	if (!reason && (getrandom(&p.nonce, sizeof(p.nonce), GRND_NONBLOCK) < 0 || !p.nonce))
 		reason = WSD_R_NOMEM;
 	p.ring0 = remote_ring0(d->end);
+	if (f->ring0_max && p.ring0 > f->ring0_max)
+		p.ring0 = f->ring0_max;
+	if (f->ring1_max && p.ring1_max > f->ring1_max)
+		p.ring1_max = f->ring1_max;
 	remote_sizes(&p);
 	s = (struct wsd_peer_setup){ .nonce = p.nonce, .epoch = p.epoch, .ring0 = p.ring0, .ring1_max = p.ring1_max, .mtu = 5 };
 	if (!reason && far_send(d->key.far, WSD_PEER_SETUP, d->key.id, &s, sizeof(s), NULL, 0))
@@ -396,11 +413,6 @@ static void on_found(struct distant *d, const struct peer_msg *m)
 	put(d);
 }
 
-static bool is_size(uint32_t v, uint32_t min, uint32_t max)
-{
-	return v >= min && v <= max && !(v & (v - 1));
-}
-
 static void on_setup(struct distant *d, const struct peer_msg *m)
 {
 	const struct wsd_peer_setup *s = &m->body.setup;
@@ -413,8 +425,12 @@ static void on_setup(struct distant *d, const struct peer_msg *m)
 		far_broken(d->key.far, "a SETUP that cannot be");
 		return;
 	}
+	/* charged to our user: no more than FOUND allowed. An older daemon does not look there */
+	if (s->ring0 > remote_ring0(d->end) || s->ring1_max > ring1_max(d->srv))
+		reason = WSD_R_LIMIT;
 	remote_sizes(&p);
-	reason = set_up(d, &p, d->offer.uid, (uint8_t)s->mtu);
+	if (!reason)
+		reason = set_up(d, &p, d->offer.uid, (uint8_t)s->mtu);
 	if (reason) {
 		say_reason(d->key.far, WSD_PEER_WITHDRAW, d->key.id, reason);
 		give_up(d, reason);

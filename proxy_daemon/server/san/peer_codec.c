@@ -11,13 +11,14 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bodies are copied as t
 static const struct shape {
 	uint16_t body;
 	bool known, about_session, tail;
+	uint16_t grown;		/* with what was appended since; what a sender lacks of it is zero. 0: nothing was */
 } shapes[_WSD_PEER_TYPES] = {
 	[WSD_PEER_HELLO] = { sizeof(struct wsd_peer_hello), true, false, false },
 	[WSD_PEER_PING] = { sizeof(struct wsd_peer_ping), true, false, false },
 	[WSD_PEER_PONG] = { sizeof(struct wsd_peer_ping), true, false, false },
 	[WSD_PEER_BYE] = { sizeof(struct wsd_peer_reason), true, false, false },
 	[WSD_PEER_OFFER] = { sizeof(struct wsd_peer_offer), true, true, false },
-	[WSD_PEER_FOUND] = { sizeof(struct wsd_peer_found), true, true, false },
+	[WSD_PEER_FOUND] = { WSD_PEER_FOUND_V1, true, true, false, sizeof(struct wsd_peer_found) },
 	[WSD_PEER_REFUSE] = { sizeof(struct wsd_peer_reason), true, true, false },
 	[WSD_PEER_SETUP] = { sizeof(struct wsd_peer_setup), true, true, false },
 	[WSD_PEER_LOCAL] = { 0, true, true, true },
@@ -134,7 +135,7 @@ int peer_parse(struct peer_msg *ret, const void *buf, size_t n, const char **ret
 		*ret_what = s->about_session ? "about a session, without its id" : "about no session, with an id";
 		return -EBADMSG;
 	}
-	memcpy(&m.body, bytes + sizeof(m.hdr), s->body);
+	memcpy(&m.body, bytes + sizeof(m.hdr), body < s->grown ? body : s->grown ? s->grown : s->body);
 	what = body_fault(&m);
 	if (what) {
 		*ret_what = what;

@@ -199,8 +199,11 @@ uint64_t remote_identity(const struct server *srv, const uint8_t ip[16], uint32_
 
 uint32_t remote_ring0(const struct end *e)
 {
-	uint32_t want = e->ring_size ? e->ring_size : san_config(e->srv)->ring_start, size = WSD_REMOTE_RING0_MIN;
+	const struct san_config *cfg = san_config(e->srv);
+	uint32_t want = e->ring_size ? e->ring_size : cfg->ring_start, size = WSD_REMOTE_RING0_MIN;
 
+	if (want > cfg->ring_max)
+		want = cfg->ring_max;
 	while (size < want && size < WSD_REMOTE_RING0_MAX)
 		size *= 2;
 	return size;

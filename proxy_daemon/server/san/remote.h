@@ -94,7 +94,7 @@ uint32_t remote_begin(struct end *e, struct far *far, const struct memory_params
 /* Whose the other end is (A8): the address that the link has proven (zeroes: this host) and the user that its daemon names. What a
  * peer says of itself is not in it: it could say what another one says */
 uint64_t remote_identity(const struct server *srv, const uint8_t ip[16], uint32_t uid);
-uint32_t remote_ring0(const struct end *e);		/* what it wanted, as a size */
+uint32_t remote_ring0(const struct end *e);		/* what it wanted, as a size; at most ring-max */
 void remote_sizes(struct memory_params *p);		/* the other sizes, by ring0 and ring1_max */
 
 /* requests of the end's client; what is about another session, or comes too late, is passed over */

@@ -506,6 +506,63 @@ static void share_at(void)
 	proxy_client_free(f.pc);
 }
 
+/* rings are charged at both ends: the smaller wish goes, whichever host has it */
+static void rings_are(uint32_t wanted, uint32_t ring0, uint32_t ring1_max)
+{
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+	struct fake f[2] = { 0 };
+	struct pair p;
+	unsigned i;
+
+	NEED_NET();
+	p = connection();
+	for (i = 0; i < 2; i++) {
+		x[i].ring0 = wanted;
+		offer_at(i, &f[i], &p, &x[i]);
+	}
+	for (i = 0; i < 2; i++) {
+		take_setup(&f[i]);
+		cr_expect_eq(f[i].setup.setup.ring0, ring0, "host %u: %u", i, f[i].setup.setup.ring0);
+		cr_expect_eq(f[i].setup.setup.ring1_max, ring1_max, "host %u: %u", i, f[i].setup.setup.ring1_max);
+	}
+	done(f, &p);
+}
+
+static void start_larger_here(void)
+{
+	more_of[0] = "ring-start = 64k\n";
+	more_of[1] = "ring-max = 256k\n";
+	start();
+}
+
+static void start_larger_there(void)
+{
+	more_of[1] = "ring-start = 64k\n";
+	start();
+}
+
+/* an end that wants more than its own host's most */
+static void start_small(void)
+{
+	more_of[0] = more_of[1] = "ring-start = 4k\nring-max = 16k\n";
+	start();
+}
+
+Test(distant_rings, of_the_connecting_host_are_larger, .init = start_larger_here, .fini = stop, .timeout = 120)
+{
+	rings_are(0, 8u << 10, 256u << 10);
+}
+
+Test(distant_rings, of_the_accepting_host_are_larger, .init = start_larger_there, .fini = stop, .timeout = 120)
+{
+	rings_are(0, 8u << 10, 1u << 20);
+}
+
+Test(distant_rings, are_no_larger_than_the_host_allows, .init = start_small, .fini = stop, .timeout = 120)
+{
+	rings_are(1u << 20, 16u << 10, 16u << 10);
+}
+
 static void start_share_here(void)
 {
 	more_of[0] = "quota-waiting = 2\n";

@@ -1170,6 +1170,7 @@ static struct remote *session(struct host *h, uint64_t id, uint64_t posted)
 	h->srv.quota = (struct quota_limits){ .sessions = 100, .bytes = 1u << 30 };
 	r->user = user_get(&h->srv.users, 1);
 	cr_assert_eq(quota_charge_one(&h->srv.quota, r->user, 0), 0);
+	r->user->n_remotes++;
 	r->state = REMOTE_LIVE;
 	r->id = r->key.id = id;
 	r->epoch = 1;
@@ -1471,6 +1472,144 @@ Test(link, of_a_peer_that_says_anything_harms_itself_only, .timeout = 120)
 	cr_expect_null(h.srv.users, "something is still charged");
 	diag_close(ns.diag);
 	sessions_fini(&h);
+}
+
+/* ---- what a peer's SETUP makes our user pay ---- */
+
+/* an accepted connection of host 3's from host 2, as the end that offered it; *ret_other is the connecting one */
+static struct end accepted_end(struct host *h, int *ret_other)
+{
+	struct end e = { .srv = &h->srv, .state = END_REFUSED, .role = WSD_ROLE_ACCEPT, .local = addr(3), .remote = addr(2) };
+	struct sockaddr_in at = { .sin_family = AF_INET }, from = at;
+	socklen_t len = sizeof(at);
+	struct stat st;
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memcpy(&at.sin_addr, e.local.ip, 4);
+	memcpy(&from.sin_addr, e.remote.ip, 4);
+	cr_assert(bind(l, (struct sockaddr *)&at, len) == 0 && listen(l, 1) == 0 && getsockname(l, (struct sockaddr *)&at, &len) == 0);
+	*ret_other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert(bind(*ret_other, (struct sockaddr *)&from, len) == 0 && connect(*ret_other, (struct sockaddr *)&at, len) == 0);
+	e.fd = accept4(l, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
+	cr_assert(e.fd >= 0 && fstat(e.fd, &st) == 0);
+	close(l);
+	e.local.port = ntohs(at.sin_port);
+	e.remote.port = ntohs(from.sin_port);
+	e.inode = (uint32_t)st.st_ino;
+	len = sizeof(e.sock_cookie);
+	cr_assert_eq(getsockopt(e.fd, SOL_SOCKET, SO_COOKIE, &e.sock_cookie, &len), 0);
+	return e;
+}
+
+static struct peer_msg raw_next_of(struct raw *w, uint16_t type)
+{
+	struct peer_msg m;
+
+	do
+		m = raw_next(w);
+	while (m.hdr.type && m.hdr.type != type);
+	cr_assert_eq(m.hdr.type, type);
+	return m;
+}
+
+Test(link, rings_above_what_found_allows_are_refused, .timeout = 60)
+{
+	static const uint32_t wrong[][2] = { { 16384, 1u << 20 }, { 1u << 20, 1u << 20 }, { 8192, 2u << 20 } };
+	static struct host h;
+	static struct raw w;
+	static struct conn c;
+	struct end_san san = { 0 };
+	struct netns ns = { 0 };
+	struct wsd_peer_offer o = { .uid = 1, .ring0 = 8192, .ring1_max = 1u << 20 };
+	struct peer_msg m;
+	struct end e;
+	unsigned i;
+	int other;
+
+	host_start(&h, 3, good_key);
+	TAILQ_INIT(&h.srv.san.distants);
+	TAILQ_INIT(&h.srv.san.remotes);
+	distant_init(&h.srv);
+	cr_assert_eq(diag_open(&ns.diag), 0);
+	h.srv.san.watching = true;
+	ip_of(h.srv.san.devs.gid[0].gid, 3);
+	h.srv.san.devs.n = 1;
+	c.dead = true;
+	c.srv = &h.srv;
+	e = accepted_end(&h, &other);
+	e.conn = &c;
+	e.ns = &ns;
+	e.san = &san;
+	e.user = user_get(&h.srv.users, 1);
+	peer_addr(&o.local, &e.remote);
+	peer_addr(&o.remote, &e.local);
+	raw_join(&w, &h, 2, &raw_hello_body);
+	cr_assert(RUN_UNTIL(link_get(&h.srv, &e.local, &e.remote, &h.far) == 0));
+	for (i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		cr_assert_eq(distant_begin(&e), 0);
+		raw_send(&w, WSD_PEER_OFFER, 2 * (i + 1), &o, sizeof(o), NULL, 0);
+		m = raw_next_of(&w, WSD_PEER_FOUND);
+		cr_expect_eq(m.body.found.ring0_max, 8192);
+		cr_expect_eq(m.body.found.ring1_max, 1u << 20);
+		e.reason = 0;
+		raw_send(&w, WSD_PEER_SETUP, 2 * (i + 1), &(struct wsd_peer_setup){ .nonce = 1, .epoch = 1, .ring0 = wrong[i][0],
+			 .ring1_max = wrong[i][1], .mtu = 5 }, sizeof(struct wsd_peer_setup), NULL, 0);
+		m = raw_next_of(&w, WSD_PEER_WITHDRAW);
+		cr_expect_eq(m.body.reason.reason, WSD_R_LIMIT, "reason %u", m.body.reason.reason);
+		cr_expect_eq(e.reason, WSD_R_LIMIT);
+		cr_expect(!e.distant && !e.rdma && !e.user->bytes && !e.user->n_distants);
+	}
+	raw_close(&w);
+	close(other);
+	close(e.fd);
+	user_put(&h.srv.users, e.user);
+	settle();
+	distant_fini(&h.srv);
+	cr_expect_null(h.srv.users);
+	diag_close(ns.diag);
+	sessions_fini(&h);
+}
+
+/* ---- bodies grow at their end ---- */
+
+static int parse_found(struct peer_msg *ret, size_t n)
+{
+	uint8_t buf[512], body[300];
+	const char *what = "";
+	int len;
+
+	memset(buf, 0x33, sizeof(buf));
+	memset(body, 0x11, sizeof(body));
+	memset(body + offsetof(struct wsd_peer_found, n_tx), 0, 8);
+	/* as a daemon that knows of n bytes would send it */
+	len = peer_build(buf, sizeof(buf), WSD_PEER_FOUND, 2, body, n <= sizeof(struct wsd_peer_found) ? n : sizeof(struct wsd_peer_found), NULL, 0);
+	cr_assert_gt(len, 0);
+	if (n > sizeof(struct wsd_peer_found)) {
+		memset(buf + len, 0x22, n - sizeof(struct wsd_peer_found));
+		len += (int)(n - sizeof(struct wsd_peer_found));
+		((struct wsd_peer_hdr *)buf)->len = (uint32_t)len;
+		((struct wsd_peer_hdr *)buf)->body = (uint16_t)n;
+	}
+	memset(ret, 0xff, sizeof(*ret));
+	return peer_parse(ret, buf, (size_t)len, &what);
+}
+
+Test(peer_codec, what_an_older_daemon_lacks_is_zero)
+{
+	struct peer_msg m;
+
+	cr_expect_eq(parse_found(&m, WSD_PEER_FOUND_V1 - 4), -EBADMSG);
+	cr_assert_eq(parse_found(&m, WSD_PEER_FOUND_V1), 0);
+	cr_expect_eq(m.body.found.flags, 0x11111111u);
+	cr_expect(m.body.found.ring0_max == 0 && m.body.found.ring1_max == 0);
+	cr_assert_eq(parse_found(&m, WSD_PEER_FOUND_V1 + 4), 0);
+	cr_expect(m.body.found.ring0_max == 0x11111111u && m.body.found.ring1_max == 0);
+	cr_assert_eq(parse_found(&m, sizeof(struct wsd_peer_found)), 0);
+	cr_expect(m.body.found.ring0_max == 0x11111111u && m.body.found.ring1_max == 0x11111111u);
+	/* what a newer one says besides is passed over */
+	cr_assert_eq(parse_found(&m, sizeof(struct wsd_peer_found) + 24), 0);
+	cr_expect_eq(m.body.found.ring1_max, 0x11111111u);
+	cr_expect_eq(m.n_tail, 0);
 }
 
 /* ---- configuration ---- */
