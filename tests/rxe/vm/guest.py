@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 
-from . import console
+from . import clock, console
 from .trouble import GONE, KERNEL, SETUP, Trouble
 
 CONSOLE_KEPT = 8000	# lines
@@ -108,7 +108,7 @@ class Guest:
 		argv += accelerated(accel) + ["-smp", str(cpus), "-m", memory, "-kernel", kernel.image]
 		argv += ["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on"
 			" watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60 rcupdate.rcu_exp_cpu_stall_timeout=60000"
-			" net.ifnames=0 tsc=reliable no_timer_check"]
+			" net.ifnames=0 tsc=reliable no_timer_check" + (f" tsc_early_khz={clock.tsc_khz()}" if accel == "tcg" else "")]
 		argv += ["-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"]
 		argv += ["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
 		fds = []
