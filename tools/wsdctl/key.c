@@ -31,7 +31,9 @@ int cmd_key(int argc, char **argv)
 {
 	static const struct argp argp = {
 		.parser = parse, .args_doc = "[FILE]",
-		.doc = "Make a fresh cluster key in FILE (" KEY_FILE "), readable by its owner alone. Copy it to every host of the cluster.",
+		.doc = "Make a fresh cluster key in FILE (" KEY_FILE "), readable by its owner alone. Copy it to every host of the cluster."
+		       "\vTo replace a key, make the new one in another FILE; while hosts have the one or the other, key-file in "
+		       "proxyd.conf names both, the one to offer first: wsd-proxyd(8) has the steps.",
 	};
 	const char *file = NULL;
 	char text[2 * KEY_LEN + 1];

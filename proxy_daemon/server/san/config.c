@@ -18,6 +18,7 @@
 #define RING_MOST	(16u << 20)
 #define KEY_TEXT_MAX	512u
 #define LIST_ITEM_MAX	64u
+#define LIST_BETWEEN	", \t\r\n"
 #define QUOTA_MOST	65536u	/* far above the tables: whoever wants no shares says so */
 
 void san_config_default(struct san_config *c)
@@ -127,8 +128,8 @@ static int for_items(struct san_config *c, const char *value, int (*add)(struct 
 	int r;
 
 	for (;;) {
-		value += strspn(value, ", \t\r\n");
-		n = strcspn(value, ", \t\r\n");
+		value += strspn(value, LIST_BETWEEN);
+		n = strcspn(value, LIST_BETWEEN);
 		if (!n)
 			return 0;
 		r = n < sizeof(item) ? 0 : -EINVAL;
@@ -154,6 +155,38 @@ static int set_listen(struct san_config *c, const char *value)
 		return 0;
 	}
 	return for_items(c, value, add_listen);
+}
+
+/* one, or that and an older one */
+static int set_key_files(struct san_config *c, const char *value)
+{
+	char *file[2] = { c->key_file, c->old_key_file };
+	const char *why = NULL;
+	size_t n;
+	unsigned i;
+
+	if (c->key_file[0]) {
+		snprintf(c->wrong, sizeof(c->wrong), "named before: both keys belong in one line");
+		return -EINVAL;
+	}
+	for (i = 0; !why; i++) {
+		value += strspn(value, LIST_BETWEEN);
+		n = strcspn(value, LIST_BETWEEN);
+		if (!n && i)
+			return 0;
+		if (i == 2)
+			why = "one more than there may be";
+		else if (value[0] != '/')
+			why = "not an absolute path";
+		else if (n >= sizeof(c->key_file))
+			why = "too long a path";
+		else
+			snprintf(file[i], sizeof(c->key_file), "%.*s", (int)n, value);
+		if (why)
+			snprintf(c->wrong, sizeof(c->wrong), "%.*s: %s", (int)(n < LIST_ITEM_MAX ? n : LIST_ITEM_MAX), value, why);
+		value += n;
+	}
+	return -EINVAL;
 }
 
 static int set_transport(struct san_config *c, const char *value)
@@ -204,12 +237,8 @@ int san_config_set(struct san_config *c, const char *name, const char *value)
 			c->port = (uint16_t)v;
 		return r;
 	}
-	if (!strcmp(name, "key-file")) {
-		if (value[0] != '/' || strlen(value) >= sizeof(c->key_file))
-			return -EINVAL;
-		strcpy(c->key_file, value);
-		return 0;
-	}
+	if (!strcmp(name, "key-file"))
+		return set_key_files(c, value);
 	if (!strcmp(name, "transport"))
 		return set_transport(c, value);
 	if (!strcmp(name, "qp-timeout")) {
@@ -271,7 +300,7 @@ int san_key_parse(uint8_t ret[static SAN_KEY_MAX], const char *text, size_t len)
 }
 
 /* Return: NULL, or what is wrong with it */
-static const char *read_key(struct san_config *c)
+static const char *read_key(const char *file, uint8_t ret_key[static SAN_KEY_MAX], unsigned *ret_len)
 {
 	char text[KEY_TEXT_MAX];
 	const char *why = NULL;
@@ -279,7 +308,7 @@ static const char *read_key(struct san_config *c)
 	ssize_t n;
 	int fd, r;
 
-	fd = open(c->key_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return errno == ENOENT ? "the key file does not exist" : errno == ELOOP ? "the key file is a symbolic link" :
 		       "the key file cannot be opened";
@@ -293,11 +322,11 @@ static const char *read_key(struct san_config *c)
 	close(fd);
 	if (why)
 		return why;
-	r = n > 0 && n < (ssize_t)sizeof(text) ? san_key_parse(c->key, text, (size_t)n) : -EINVAL;
+	r = n > 0 && n < (ssize_t)sizeof(text) ? san_key_parse(ret_key, text, (size_t)n) : -EINVAL;
 	gnutls_memset(text, 0, sizeof(text));
 	if (r < 0)
 		return "the key file does not hold 32 to 64 bytes in hex or base64 (wsdctl key makes one)";
-	c->key_len = (unsigned)r;
+	*ret_len = (unsigned)r;
 	return NULL;
 }
 
@@ -314,8 +343,11 @@ int san_config_finish(struct san_config *c, bool private_daemon)
 		c->why_off = "a private daemon has no peers";
 		return 0;
 	}
-	if (c->key_file[0])
-		why = read_key(c);
+	if (c->old_key_file[0])
+		why = read_key(c->old_key_file, c->old_key, &c->old_key_len);
+	if (why)
+		fprintf(stderr, "wsd-proxyd: %s: %s; it is done without\n", c->old_key_file, why);
+	why = c->key_file[0] ? read_key(c->key_file, c->key, &c->key_len) : NULL;
 	if (why) {
 		fprintf(stderr, "wsd-proxyd: %s: %s; no links to other hosts\n", c->key_file, why);
 		c->why_off = why;

@@ -32,9 +32,11 @@ struct san_config {
 	uint8_t listen_at[SAN_LISTEN_MAX][16];	/* none: this host's addresses in the subnets */
 	unsigned n_listen_at;
 	uint16_t port;
-	char key_file[256];			/* "": none named */
+	char key_file[256], old_key_file[256];	/* "": none named */
 	uint8_t key[SAN_KEY_MAX];
 	unsigned key_len;			/* 0: none, or it could not be used */
+	uint8_t old_key[SAN_KEY_MAX];		/* accepted, never offered */
+	unsigned old_key_len;
 	enum san_transport transport;
 	uint8_t qp_timeout, qp_retry;		/* 1..31, 0..6 */
 	uint64_t quota_locked;			/* bytes per uid */

@@ -768,6 +768,8 @@ static void proven(struct wire *w)
 	w->state = W_GREETING;
 	wire_interest(w, EPOLLIN);
 	if (!w->outgoing) {
+		if (tls_has_old_key(w->tls))
+			log_info("peer %s: it has the older key", peer_ip_text(w->remote).text);
 		f = far_get(w->all, w->local, w->remote);
 		if (!f) {
 			wire_bye(w, WSD_PEER_BYE_LIMIT, LINK_LIMIT);
@@ -1193,7 +1195,7 @@ int link_init(struct server *srv)
 	if (gnutls_rnd(GNUTLS_RND_NONCE, l->host_id, sizeof(l->host_id)) || gnutls_rnd(GNUTLS_RND_NONCE, &l->boot, sizeof(l->boot)) ||
 	    gnutls_rnd(GNUTLS_RND_NONCE, &l->next_id, sizeof(l->next_id)))
 		goto err;
-	r = tls_init(&l->tls, cfg->key, cfg->key_len);
+	r = tls_init(&l->tls, cfg->key, cfg->key_len, cfg->old_key, cfg->old_key_len);
 	if (r)
 		goto err;
 	r = sd_event_add_defer(srv->event, &l->reaper, on_reap, l);

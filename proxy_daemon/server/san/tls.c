@@ -8,17 +8,17 @@
 
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/san/config.h"
+#include "proxy_daemon/server/san/psk.h"
 #include "proxy_daemon/server/san/tls.h"
 
 /* AES-128 and ChaCha20 are what GnuTLS 3.7 has for an external PSK: it is bound to SHA-256. */
 #define PRIORITY	"NONE:+VERS-TLS1.3:+AEAD:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:+ECDHE-PSK:+GROUP-X25519:" \
 			"+GROUP-SECP256R1:+SIGN-ALL:%DISABLE_TLS13_COMPAT_MODE"
-#define PSK_LEN		32u
 #define HELLO_MAX	4096u	/* no handshake message of ours is nearly as long */
 
 struct tls {
-	uint8_t key[SAN_KEY_MAX];
-	unsigned key_len;
+	uint8_t key[2][SAN_KEY_MAX];	/* the one that is offered, the older one */
+	unsigned key_len[2];
 	gnutls_priority_t priority;
 	gnutls_psk_server_credentials_t server;
 };
@@ -28,15 +28,24 @@ struct tls_session {
 	gnutls_session_t gs;
 	gnutls_psk_client_credentials_t client;
 	uint8_t ip[2][16];	/* of the client, of the server */
+	bool old;		/* server: the client has the older key */
 };
 
-static int derive(const struct tls *tls, const uint8_t ip[2][16], uint8_t ret[PSK_LEN])
+static int derive(const struct tls_session *s, bool old, uint8_t ret[static PSK_LEN])
 {
-	uint8_t text[sizeof(WSD_PEER_IDENTITY) + 32];	/* the identity with its zero */
+	return psk_derive(ret, s->tls->key[old], s->tls->key_len[old], s->ip);
+}
 
-	memcpy(text, WSD_PEER_IDENTITY, sizeof(WSD_PEER_IDENTITY));
-	memcpy(text + sizeof(WSD_PEER_IDENTITY), ip, 32);
-	return gnutls_hmac_fast(GNUTLS_MAC_SHA256, tls->key, tls->key_len, text, sizeof(text), ret);
+/* There are two keys: which is it? Only the first ClientHello tells; the answer to a second one, after a HelloRetryRequest, stays */
+static int on_client_hello(gnutls_session_t gs, unsigned type, unsigned when, unsigned incoming, const gnutls_datum_t *msg)
+{
+	struct tls_session *s = gnutls_session_get_ptr(gs);
+	uint8_t psk[PSK_LEN];
+
+	if (!derive(s, true, psk) && psk_has_bound(psk, msg))
+		s->old = true;
+	gnutls_memset(psk, 0, sizeof(psk));
+	return 0;
 }
 
 static int on_identity(gnutls_session_t gs, const gnutls_datum_t *name, gnutls_datum_t *ret_key)
@@ -49,20 +58,22 @@ static int on_identity(gnutls_session_t gs, const gnutls_datum_t *name, gnutls_d
 	if (!ret_key->data)
 		return -1;
 	ret_key->size = PSK_LEN;
-	return derive(s->tls, s->ip, ret_key->data) ? -1 : 0;
+	return derive(s, s->old, ret_key->data) ? -1 : 0;
 }
 
-int tls_init(struct tls **ret, const uint8_t *key, unsigned len)
+int tls_init(struct tls **ret, const uint8_t *key, unsigned len, const uint8_t *old, unsigned old_len)
 {
 	struct tls *tls = calloc(1, sizeof(*tls));
 	int r;
 
-	if (!tls || len > SAN_KEY_MAX) {
+	if (!tls || len > SAN_KEY_MAX || old_len > SAN_KEY_MAX) {
 		free(tls);
 		return -ENOMEM;
 	}
-	memcpy(tls->key, key, len);
-	tls->key_len = len;
+	memcpy(tls->key[0], key, len);
+	tls->key_len[0] = len;
+	memcpy(tls->key[1], old, old_len);
+	tls->key_len[1] = old_len;
 	r = gnutls_priority_init(&tls->priority, PRIORITY, NULL);
 	if (r)
 		goto err_free;
@@ -100,7 +111,7 @@ static int become_client(struct tls_session *s)
 	gnutls_datum_t key = { psk, PSK_LEN };
 	int r;
 
-	r = derive(s->tls, s->ip, psk);
+	r = derive(s, false, psk);
 	if (!r)
 		r = gnutls_psk_allocate_client_credentials(&s->client);
 	if (!r)
@@ -133,6 +144,8 @@ int tls_new(struct tls_session **ret, struct tls *tls, int fd, bool client, cons
 		r = client ? become_client(s) : gnutls_credentials_set(s->gs, GNUTLS_CRD_PSK, tls->server);
 	if (r)
 		goto err;
+	if (!client && tls->key_len[1])
+		gnutls_handshake_set_hook_function(s->gs, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_PRE, on_client_hello);
 	gnutls_handshake_set_max_packet_length(s->gs, HELLO_MAX);
 	gnutls_transport_set_int(s->gs, fd);
 	*ret = s;
@@ -210,6 +223,11 @@ int tls_shake(struct tls_session *s)
 	    gnutls_auth_get_type(s->gs) != GNUTLS_CRD_PSK)
 		return -EPROTO;
 	return 0;
+}
+
+bool tls_has_old_key(const struct tls_session *s)
+{
+	return s->old;
 }
 
 bool tls_wants_write(const struct tls_session *s)

@@ -22,7 +22,8 @@
 struct tls;
 struct tls_session;
 
-int tls_init(struct tls **ret, const uint8_t *key, unsigned len);	/* 0 or -errno, logged */
+/* @old: another key, that clients may come with but that is never offered; @old_len 0: none. 0 or -errno, logged */
+int tls_init(struct tls **ret, const uint8_t *key, unsigned len, const uint8_t *old, unsigned old_len);
 struct tls *tls_fini(struct tls *tls);	/* NULL; after its sessions */
 
 /* @fd stays the caller's and outlives the session. Return: 0 or -errno */
@@ -31,6 +32,7 @@ struct tls_session *tls_free(struct tls_session *s);	/* NULL; says nothing to th
 
 /* Return: 0: proven; -EAGAIN; -EKEYREJECTED: the keys differ; -EPROTO: no such TLS; -ECONNRESET */
 int tls_shake(struct tls_session *s);
+bool tls_has_old_key(const struct tls_session *s);	/* it is the other key that was proven */
 bool tls_wants_write(const struct tls_session *s);
 
 /* Return: bytes; 0: the end, in good order (receive only); -EAGAIN; -ECONNRESET; -EPROTO. After -EAGAIN send the same again */

@@ -138,6 +138,9 @@ static const struct link_ops ops = { .up = on_up, .down = on_down, .message = on
 static const char *const good_key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 static const char *const other_key = "10112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
+static const char *old_key;	/* of the hosts that are started from now on */
+static unsigned raw_flags;	/* of gnutls_init(), besides */
+
 static void set(struct san_config *c, const char *name, const char *fmt, ...)
 {
 	char text[256];
@@ -177,6 +180,11 @@ static void host_start_at(struct host *h, uint8_t n, const char *key, uint8_t se
 	r = san_key_parse(c->key, key, strlen(key));
 	cr_assert_gt(r, 0);
 	c->key_len = (unsigned)r;
+	if (old_key) {
+		r = san_key_parse(c->old_key, old_key, strlen(old_key));
+		cr_assert_gt(r, 0);
+		c->old_key_len = (unsigned)r;
+	}
 	c->peers = true;
 	cr_assert_eq(link_init(&h->srv), 0);
 	link_watch(&h->srv, &ops);
@@ -285,7 +293,7 @@ static int raw_shake(struct raw *w, uint8_t from, uint8_t to, const char *key, c
 	ip_of(text + 11, from);
 	ip_of(text + 27, to);
 	cr_assert_eq(gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, 32, text, sizeof(text), psk), 0);
-	cr_assert_eq(gnutls_init(&w->gs, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL), 0);
+	cr_assert_eq(gnutls_init(&w->gs, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | raw_flags), 0);
 	cr_assert_eq(gnutls_priority_set_direct(w->gs, priority, NULL), 0);
 	gnutls_psk_allocate_client_credentials(&w->cc);
 	gnutls_psk_set_client_credentials2(w->cc, &name, &k, GNUTLS_PSK_KEY_RAW);
@@ -451,6 +459,54 @@ Test(link, with_two_keys_is_not, .timeout = 60)
 	link_fini(&b.srv);
 }
 
+/* a key is being replaced: who has the older one is let in, and is not offered it */
+Test(link, with_the_older_key_is_made_by_who_has_no_other, .timeout = 60)
+{
+	static struct host a, b;
+
+	host_start(&a, 2, other_key);
+	old_key = other_key;
+	host_start(&b, 3, good_key);
+	cr_assert_eq(get(&b, 2), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(b.downs == 1));
+	cr_expect_eq(b.why, LINK_NO_KEY, "%s", link_why_text(b.why));
+	cr_expect_eq(get(&b, 2), -EHOSTDOWN);
+	join(&a, &b);
+	cr_expect_eq(get(&b, 2), 0, "that it was refused is forgotten");
+	link_fini(&a.srv);
+	link_fini(&b.srv);
+}
+
+Test(link, while_a_key_is_replaced_step_by_step_is_always_made, .timeout = 60)
+{
+	static const char *const third = "20112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	/* what is offered, what is accepted besides: old; old, new; new, old; new */
+	const char *step[][2] = { { other_key, NULL }, { other_key, good_key }, { good_key, other_key }, { good_key, NULL } };
+	static struct host a, b;
+	unsigned i, k;
+
+	for (i = 0; i < 4; i++)
+		for (k = i ? i - 1 : 0; k < 4 && k <= i + 1; k++) {
+			old_key = step[i][1];
+			host_start(&a, 2, step[i][0]);
+			old_key = step[k][1];
+			host_start(&b, 3, step[k][0]);
+			join(&a, &b);
+			link_fini(&a.srv);
+			link_fini(&b.srv);
+			settle();
+		}
+	old_key = other_key;
+	host_start(&a, 2, good_key);
+	old_key = NULL;
+	host_start(&b, 3, third);
+	cr_assert_eq(get(&b, 2), -EINPROGRESS);
+	cr_assert(RUN_UNTIL(b.downs == 1));
+	cr_expect_eq(b.why, LINK_NO_KEY, "%s", link_why_text(b.why));
+	link_fini(&a.srv);
+	link_fini(&b.srv);
+}
+
 Test(link, of_a_raw_peer_with_the_key_is_made, .timeout = 60)
 {
 	static struct host b;
@@ -473,6 +529,37 @@ static void expect_no_shake(struct host *b, const char *key, const char *identit
 	cr_expect_neq(raw_shake(&w, 2, b->n, key, identity, priority), 0, "%s %s", identity, priority);
 	cr_expect(RUN_UNTIL(hung_up(w.fd)));
 	raw_close(&w);
+}
+
+/* which of two keys it is, is told by a ClientHello; a second one, asked for because of its group, changes nothing */
+Test(link, with_one_of_two_keys_is_tls_with_that_one, .timeout = 60)
+{
+	static const char *const retried =
+		"NONE:+VERS-TLS1.3:+AEAD:+AES-128-GCM:+CHACHA20-POLY1305:+ECDHE-PSK:+GROUP-SECP384R1:+GROUP-X25519:+SIGN-ALL";
+	static struct host b;
+	static struct raw w;
+	const char *key[] = { good_key, other_key };
+	unsigned i;
+
+	old_key = other_key;
+	host_start(&b, 3, good_key);
+	for (i = 0; i < 4; i++) {
+		raw_flags = i / 2 ? GNUTLS_KEY_SHARE_TOP : 0;
+		cr_assert_eq(raw_shake(&w, 2, 3, key[i % 2], "wsd-peer/1", i / 2 ? retried : psk_only), 0, "%u", i);
+		cr_expect_eq(gnutls_group_get(w.gs), GNUTLS_GROUP_X25519);
+		raw_send(&w, WSD_PEER_HELLO, 0, &raw_hello_body, sizeof(raw_hello_body), NULL, 0);
+		cr_expect(RUN_UNTIL(b.ups == i + 1));
+		raw_close(&w);
+		cr_expect(RUN_UNTIL(b.downs == i + 1));
+	}
+	raw_flags = 0;
+	for (i = 0; i < 2; i++) {
+		expect_no_shake(&b, key[i], "wsd-peer/2", psk_only);
+		expect_no_shake(&b, key[i], "wsd-peer/1", "NORMAL:-VERS-ALL:+VERS-TLS1.2:+ECDHE-PSK:-CTYPE-ALL");
+		expect_no_shake(&b, key[i], "wsd-peer/1", "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+PSK:-GROUP-ALL");
+	}
+	expect_no_shake(&b, "20112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", "wsd-peer/1", psk_only);
+	link_fini(&b.srv);
 }
 
 Test(link, needs_tls_1_3_and_this_psk, .timeout = 60)
@@ -1721,6 +1808,48 @@ static const char *finish(const char *file, mode_t mode)
 	cr_expect_eq(c.peers, !c.why_off);
 	cr_expect_eq(c.key_len, c.peers ? 32 : 0);
 	return c.why_off;
+}
+
+static void two_files(struct san_config *c, const char *fmt, const char *a, const char *b)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), fmt, a, b);
+	san_config_default(c);
+	cr_assert_eq(san_config_set(c, "subnets", "10.7.0.0/24"), 0);
+	cr_assert_eq(san_config_set(c, "key-file", text), 0, "%s: %s", text, c->wrong);
+	cr_expect_eq(san_config_finish(c, false), 0);
+}
+
+Test(san_config, a_second_key_is_the_older_one)
+{
+	char file[2][24] = { "/tmp/wsd-key-XXXXXX", "/tmp/wsd-key-XXXXXX" };
+	struct san_config c;
+	int i, fd;
+
+	for (i = 0; i < 2; i++) {
+		fd = mkstemp(file[i]);
+		cr_assert_eq(write(fd, i ? other_key : good_key, 64), 64);
+		close(fd);
+	}
+	two_files(&c, "%s, %s", file[0], file[1]);
+	cr_expect(c.peers && c.key_len == 32 && c.old_key_len == 32 && c.key[0] == 0 && c.old_key[0] == 0x10);
+	two_files(&c, " %s  %s ", file[1], file[0]);
+	cr_expect(c.peers && c.key_len == 32 && c.old_key_len == 32 && c.key[0] == 0x10 && c.old_key[0] == 0);
+	cr_expect_eq(san_config_set(&c, "key-file", file[0]), -EINVAL, "a second line");
+	cr_expect_not_null(strstr(c.wrong, "one line"));
+	two_files(&c, "%s", file[0], "");
+	cr_expect(c.peers && c.key_len == 32 && !c.old_key_len);
+	/* without the older one it goes on, without the other it does not */
+	two_files(&c, "%s, %s.none", file[0], file[1]);
+	cr_expect(c.peers && c.key_len == 32 && !c.old_key_len);
+	two_files(&c, "%s.none, %s", file[0], file[1]);
+	cr_expect(!c.peers && !c.key_len && c.why_off);
+	cr_expect_eq(try("key-file", "/a, /b, /c"), -EINVAL);
+	cr_expect_eq(try("key-file", "/a, b"), -EINVAL);
+	cr_expect_eq(try("key-file", ""), -EINVAL);
+	unlink(file[0]);
+	unlink(file[1]);
 }
 
 Test(san_config, key_files_are_their_owners_alone)
