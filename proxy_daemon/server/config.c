@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <wsd/proxy_proto.h>
@@ -49,7 +50,7 @@ static int parse_number(const char *s, uint64_t max, uint64_t *ret)
 	char *end;
 
 	errno = 0;
-	*ret = strtoull(s, &end, 0);
+	*ret = strtoull(s, &end, 10);	/* a leading 0 is one: nobody means 8 by 010 */
 	if (errno || end == s || *s == '-')
 		return -EINVAL;
 	switch (*end) {
@@ -188,6 +189,32 @@ static int private_path(struct config *cfg)
 	return 0;
 }
 
+/* all of it: a directory can be opened, but is no empty file. 0 or -EINVAL, said */
+static int read_file(struct loading *l)
+{
+	FILE *f = fopen(l->config_file, "re");
+	struct stat st;
+	int r = -1, e = 0;
+
+	if (!f || fstat(fileno(f), &st) < 0) {
+		e = errno;
+	} else if (S_ISDIR(st.st_mode)) {
+		e = EISDIR;
+	} else {
+		r = ini_parse_file(f, from_file, l);
+		if (ferror(f))
+			e = errno ? errno : EIO;
+	}
+	if (f)
+		fclose(f);
+	if (e || r < 0)
+		fprintf(stderr, "wsd-proxyd: %s: cannot be read: %s\n", l->config_file, strerror(e ? e : ENOMEM));
+	else if (r)
+		fprintf(stderr, "wsd-proxyd: %s: error in line %d, or a line before it is longer than 199 characters "
+			"(lists may come in several lines)\n", l->config_file, r);
+	return e || r ? -EINVAL : 0;
+}
+
 int config_load(struct config *cfg, int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -210,15 +237,9 @@ int config_load(struct config *cfg, int argc, char **argv)
 	if (!l.config_file && !cfg->private_daemon && access(CONFIG_FILE, F_OK) == 0)
 		l.config_file = CONFIG_FILE;
 	if (l.config_file) {
-		r = ini_parse(l.config_file, from_file, &l);
-		if (r) {
-			if (r < 0)
-				fprintf(stderr, "wsd-proxyd: %s: cannot be read%s%s\n", l.config_file, r == -1 ? ": " : "", r == -1 ? strerror(errno) : "");
-			else
-				fprintf(stderr, "wsd-proxyd: %s: error in line %d, or a line before it is longer than 199 characters "
-					"(lists may come in several lines)\n", l.config_file, r);
-			return -EINVAL;
-		}
+		r = read_file(&l);
+		if (r)
+			return r;
 	}
 	l.pass = 2;
 	argp_parse(&argp, argc, argv, 0, NULL, &l);

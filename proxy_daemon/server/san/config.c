@@ -55,7 +55,7 @@ static int parse_number(const char *s, uint64_t least, uint64_t most, uint64_t *
 	char *end;
 
 	errno = 0;
-	v = strtoull(s, &end, 0);
+	v = strtoull(s, &end, 10);
 	if (errno || end == s || *s == '-')
 		return -EINVAL;
 	switch (*end) {
