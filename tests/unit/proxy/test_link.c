@@ -27,6 +27,7 @@
 #include "proxy_daemon/server/san/fill_buffer.h"
 #include "proxy_daemon/server/san/link.h"
 #include "proxy_daemon/server/san/remote.h"
+#include "proxy_daemon/server/san/psk.h"
 #include "proxy_daemon/server/server.h"
 
 #define DEADLINE_US	15000000ull
@@ -1559,6 +1560,79 @@ Test(link, of_a_peer_that_says_anything_harms_itself_only, .timeout = 120)
 	cr_expect_null(h.srv.users, "something is still charged");
 	diag_close(ns.diag);
 	sessions_fini(&h);
+}
+
+/* ---- which key a ClientHello was made with ---- */
+
+static uint8_t hello[2048];
+static size_t n_hello;
+
+static ssize_t keep_hello(gnutls_transport_ptr_t p, const void *buf, size_t n)
+{
+	if (n_hello + n <= sizeof(hello)) {
+		memcpy(hello + n_hello, buf, n);
+		n_hello += n;
+	}
+	return (ssize_t)n;
+}
+
+static ssize_t nothing_comes(gnutls_transport_ptr_t p, void *buf, size_t n)
+{
+	errno = EAGAIN;
+	return -1;
+}
+
+/* of an array of its own, so that a sanitizer sees each byte behind it */
+static bool bound(const uint8_t psk[32], const uint8_t *bytes, size_t n)
+{
+	gnutls_datum_t d = { malloc(n ? n : 1), (unsigned)n };
+	bool r;
+
+	memcpy(d.data, bytes, n);
+	r = psk_has_bound(psk, &d);
+	free(d.data);
+	return r;
+}
+
+Test(psk, is_told_by_the_binder_alone)
+{
+	static const uint8_t ip[2][16] = { { 1 }, { 2 } }, key[2][32] = { { 3 }, { 4 } };
+	uint8_t psk[2][32], copy[sizeof(hello)], *body;
+	gnutls_psk_client_credentials_t cc;
+	gnutls_session_t gs;
+	unsigned i, k;
+	size_t n;
+
+	for (i = 0; i < 2; i++)
+		cr_assert_eq(psk_derive(psk[i], key[i], 32, ip), 0);
+	gnutls_init(&gs, GNUTLS_CLIENT | GNUTLS_NONBLOCK);
+	gnutls_priority_set_direct(gs, psk_only, NULL);
+	gnutls_psk_allocate_client_credentials(&cc);
+	gnutls_psk_set_client_credentials2(cc, &(gnutls_datum_t){ (unsigned char *)"wsd-peer/1", 10 }, &(gnutls_datum_t){ psk[0], 32 },
+					   GNUTLS_PSK_KEY_RAW);
+	gnutls_credentials_set(gs, GNUTLS_CRD_PSK, cc);
+	gnutls_transport_set_push_function(gs, keep_hello);
+	gnutls_transport_set_pull_function(gs, nothing_comes);
+	cr_assert_eq(gnutls_handshake(gs), GNUTLS_E_AGAIN);
+	gnutls_deinit(gs);
+	gnutls_psk_free_client_credentials(cc);
+	cr_assert_gt(n_hello, 100);
+	body = hello + 9;	/* behind the headers of the record and of the message */
+	n = n_hello - 9;
+	cr_expect(bound(psk[0], body, n));
+	cr_expect_not(bound(psk[1], body, n));
+	for (i = 0; i < n; i++) {
+		memcpy(copy, body, n);
+		copy[i] ^= (uint8_t)(1 + dice(255));
+		cr_expect_not(bound(psk[0], copy, n), "byte %u is another one", i);
+		cr_expect_not(bound(psk[0], body, i), "%u bytes of it", i);
+	}
+	for (i = 0; i < 5000; i++) {
+		memcpy(copy, body, n);
+		for (k = 1 + dice(4); k; k--)
+			copy[dice((uint32_t)n)] = (uint8_t)any_number();
+		(void)bound(psk[0], copy, dice(2) ? n : dice((uint32_t)n + 1));
+	}
 }
 
 /* ---- what a peer's SETUP makes our user pay ---- */
