@@ -4,7 +4,8 @@
  *
  * One end's memory is a struct wsd_remote (wsd/remote_session.h). put() sends bytes of the source ring to the same place of the peer's
  * receiving ring and, with their arrival, tells the peer how many there are; word() writes into the peer's control page.
- * All that is posted arrives in the order in which it was posted, or not at all from some point on.
+ * All that is posted arrives in the order in which it was posted, or not at all from some point on. What read() and pull() bring from
+ * the peer's memory keeps no order with what the peer posts.
  *
  * Threads: put, word, fetch and nudge only between hold() and release(), which make up the posting lock of the connection (senders and
  *          those who give credit both post). hold() never waits: 1 means not now. poll(), and drain() and arm() of the
@@ -25,6 +26,7 @@
 
 #define WSD_ROAD_SOFT	0x1u	/* a software device: who spins gives the CPU away between looks, it works on this machine */
 
+#define WSD_PUT_SIGNAL	0x100u	/* beside put()'s ring: raise state->done as soon as it is completed */
 #define WSD_HOLD_WORDS	0x100u	/* beside hold()'s n: no put follows, so that credit can be told by who has none */
 
 /* written by whoever takes completions; read at any time */
@@ -32,6 +34,7 @@ struct wsd_put_state {
 	_Atomic uint64_t head;		/* ring bytes that have arrived here; also stored in wsd_remote.head */
 	_Atomic uint64_t done;		/* ring bytes whose put is completed: the peer's device has them */
 	_Atomic uint32_t fetched;	/* fetches completed, wraps */
+	_Atomic uint32_t reads;		/* reads and pulls completed, wraps */
 	_Atomic int32_t error;		/* 0 or -errno; sticks */
 	_Atomic uint32_t changes;	/* raised after any change of the above, wraps */
 };
@@ -72,6 +75,16 @@ typedef struct wsd_put_road {
 	/* from its return on nothing of the peer lands here and nothing of ours is sent. drain: let what is posted go out first, in the
 	 * background, for at most two seconds, past WSPCloseSocket */
 	void (*stop)(void *conn, int drain);
+
+	/* the rest may be NULL: then nothing is kept back for the peer to pull (docs/agreed.md, "Batching") */
+	/* read n bytes (whole words, at most 64) of the peer's control page at off into ours at to, behind all that was posted before; then
+	 * state->reads rises. One read or pull at a time */
+	int (*read)(void *conn, uint32_t off, uint32_t n, uint32_t to);
+	/* read the peer's source ring's bytes [at, at + n), not over its end, into our ring at the same offsets; then head is at + n, if it is not
+	 * beyond already, and state->reads rises. addr, rkey: of the peer's source() */
+	int (*pull)(void *conn, uint32_t ring, uint64_t at, uint32_t n, uint64_t addr, uint32_t rkey);
+	/* where our source ring is, for the peer's pull(). Not posting. 0 or -errno */
+	int (*source)(void *conn, uint32_t ring, uint64_t *addr, uint32_t *rkey);
 } WSDPUTROAD, *LPWSDPUTROAD;
 
 #endif

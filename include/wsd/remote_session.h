@@ -11,7 +11,7 @@
  *   0            never                     see the struct: daemon, X part, Y part
  *   4096         the peer to read, write   the peer's card only
  *   8192         (with the page before)    the peer's card only: receiving ring 0
- *   + ring0      reading by our own card   X: source ring 0
+ *   + ring0      both cards to read        X: source ring 0
  *   + ring0      when ring 1 was granted   the peer's card: receiving ring 1
  *   + ring1_max  ...                       X: source ring 1
  *   + ring1_max  never                     daemon only: fill ring
@@ -145,11 +145,18 @@ struct wsd_remote {
 static_assert(sizeof(struct wsd_remote) <= WSD_REMOTE_PAGE, "one page");
 
 /*
- * The control page: the peer writes it with word(). grant, credit and ring1 come from the peer as Y of what we send, start, want and
- * the seams from the peer as X. check: wsd_remote_check() over the words before it.
+ * The control page: the peer writes it with word(). grant, credit, ring1 and asleep come from the peer as Y of what we send, start, want,
+ * batch and the seams from the peer as X. out is ours to write as X, and the peer's card reads it into its in. check:
+ * wsd_remote_check() over the words before it.
  */
 #define WSD_CREDIT_RETURN	1u	/* flags: return, please (A4) */
-#define WSD_CREDIT_ASLEEP	2u	/* a hint: Y is about to sleep */
+#define WSD_CREDIT_READS	4u	/* Y reads out before it sleeps: bytes may be kept back for it */
+
+struct wsd_remote_out {		/* what X keeps back: its ring's bytes [given, posted) */
+	uint64_t given, posted;
+	uint64_t addr, rkey_ring;	/* of the source ring that holds them; rkey << 32 | ring */
+	uint64_t check;			/* as of WSD_CTL_OUT, wherever it is */
+};
 
 struct wsd_remote_ctl {
 	struct { uint64_t epoch, check; } grant;
@@ -158,6 +165,9 @@ struct wsd_remote_ctl {
 	struct { uint64_t S, epoch, check; } start;
 	struct { uint64_t size, check; } want;			/* ring 1 of this size, please */
 	uint64_t backend[8];					/* the transport's own words: receive credits */
+	struct { uint64_t on, check; } batch;			/* X may keep bytes back, from the next put on */
+	struct { uint64_t head, check; } asleep;		/* Y has these, and sleeps if there are no more */
+	struct wsd_remote_out out, in;
 	struct wsd_seam seam[WSD_REMOTE_SEAMS];
 };
 static_assert(sizeof(struct wsd_remote_ctl) <= WSD_REMOTE_PAGE, "one page");
@@ -168,6 +178,10 @@ static_assert(sizeof(struct wsd_remote_ctl) <= WSD_REMOTE_PAGE, "one page");
 #define WSD_CTL_START	offsetof(struct wsd_remote_ctl, start)
 #define WSD_CTL_WANT	offsetof(struct wsd_remote_ctl, want)
 #define WSD_CTL_BACKEND	offsetof(struct wsd_remote_ctl, backend)
+#define WSD_CTL_BATCH	offsetof(struct wsd_remote_ctl, batch)
+#define WSD_CTL_ASLEEP	offsetof(struct wsd_remote_ctl, asleep)
+#define WSD_CTL_OUT	offsetof(struct wsd_remote_ctl, out)
+#define WSD_CTL_IN	offsetof(struct wsd_remote_ctl, in)
 #define WSD_CTL_SEAM(i)	(offsetof(struct wsd_remote_ctl, seam) + (i) * sizeof(struct wsd_seam))
 
 /* check word of a record of n words at offset off of the control page: against torn and stale records, not against malice. Never 0 */

@@ -213,7 +213,7 @@ static int make_regions(struct v_ctx *x, struct v_conn *c, struct ibv_pd *pd)
 	if (!c->remote)
 		return 0;
 	RT_FAULT_POINT(r, -ENOMEM, err);
-	c->mr_tx = v_reg_session(c, pd, c->ring[0].base, c->ring[0].size, 0);
+	c->mr_tx = v_reg_session(c, pd, c->ring[0].base, c->ring[0].size, IBV_ACCESS_REMOTE_READ);
 	if (!c->mr_tx)
 		return v_errno(errno);
 	c->ring[0].lkey = c->mr_tx->lkey;

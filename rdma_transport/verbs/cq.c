@@ -158,10 +158,23 @@ static void receives(struct v_conn *c)
 	atomic_store(&c->credit_due, true);
 }
 
+/* the completion says that the data is visible */
+static void head_is(struct v_conn *c, uint64_t head)
+{
+	if (atomic_load_explicit(&c->state.error, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&c->state.head, head, memory_order_release);
+	atomic_store_explicit(&c->remote->head, head, memory_order_release);
+}
+
 static void arrived(struct v_conn *c, const struct ibv_wc *wc)
 {
 	uint64_t head = atomic_load_explicit(&c->state.head, memory_order_relaxed);
 	uint32_t step = ntohl(wc->imm_data) - (uint32_t)head;
+
+	/* a put of bytes that were pulled */
+	if (head && head == atomic_load_explicit(&c->pull_to, memory_order_relaxed) && -step <= atomic_load(&c->rx_max))
+		step = 0;
 
 	if (wc->opcode != IBV_WC_RECV_RDMA_WITH_IMM || !(wc->wc_flags & IBV_WC_WITH_IMM) ||
 	    step > atomic_load_explicit(&c->rx_max, memory_order_relaxed)) {
@@ -169,11 +182,8 @@ static void arrived(struct v_conn *c, const struct ibv_wc *wc)
 		return;
 	}
 	c->rq_used++;
-	/* the completion says that the data is visible. A step of 0 is a nudge */
-	if (step && !atomic_load_explicit(&c->state.error, memory_order_relaxed)) {
-		atomic_store_explicit(&c->state.head, head + step, memory_order_release);
-		atomic_store_explicit(&c->remote->head, head + step, memory_order_release);
-	}
+	if (step)		/* else a nudge */
+		head_is(c, head + step);
 	v_touch(c);
 	receives(c);
 }
@@ -193,6 +203,10 @@ static void sent(struct v_conn *c, enum v_kind kind, uint32_t seq16)
 	atomic_store_explicit(&c->sq_tail, seq + 1, memory_order_release);
 	if (kind == V_FETCH)
 		atomic_fetch_add_explicit(&c->state.fetched, 1, memory_order_release);
+	if (kind == V_PULL && atomic_load(&c->pull_to) > atomic_load_explicit(&c->state.head, memory_order_relaxed))
+		head_is(c, atomic_load(&c->pull_to));
+	if (kind == V_PULL || kind == V_READ)
+		atomic_fetch_add_explicit(&c->state.reads, 1, memory_order_release);
 	if (done != atomic_load_explicit(&c->state.done, memory_order_relaxed))
 		atomic_store_explicit(&c->state.done, done, memory_order_release);
 	v_touch(c);

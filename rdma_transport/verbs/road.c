@@ -256,9 +256,10 @@ static int road_put(void *conn, uint32_t which, uint64_t at, uint32_t n)
 	struct v_conn *c = conn;
 	const struct v_ring *ring = &c->ring[which & 1];
 	uint32_t off, first;
-	bool signalled;
+	bool signalled = which & WSD_PUT_SIGNAL;
 	int r;
 
+	which &= ~WSD_PUT_SIGNAL;
 	if (which > 1 || !ring->size || !ring->rkey || !n || n > ring->size || at != c->posted)
 		return -EINVAL;
 	off = (uint32_t)at & (ring->size - 1);
@@ -269,7 +270,7 @@ static int road_put(void *conn, uint32_t which, uint64_t at, uint32_t n)
 	if (r)
 		return r;
 	c->unsignalled_bytes += n;
-	signalled = c->unsignalled_bytes >= ring->size / 4;
+	signalled = signalled || c->unsignalled_bytes >= ring->size / 4;
 	if (first < n) {
 		chain(c, IBV_WR_RDMA_WRITE, ring->base + off, first, ring->lkey, ring->remote + off, ring->rkey, V_WRITE, false);
 		off = 0;
@@ -308,6 +309,48 @@ static int road_fetch(void *conn, uint32_t off)
 	return r;
 }
 
+static int road_read(void *conn, uint32_t off, uint32_t n, uint32_t to)
+{
+	struct v_conn *c = conn;
+	int r;
+
+	if (!n || n > V_WORD || n % 8 || off % 8 || to % 8 || off > SCRATCH_OFF - n || to > SCRATCH_OFF - n)
+		return -EINVAL;
+	r = take_held(c, 1);
+	if (!r)
+		chain(c, IBV_WR_RDMA_READ, c->ctl + to, n, c->mr_ctl->lkey, c->peer_ctl + off, c->peer_ctl_key, V_READ, true);
+	return r;
+}
+
+static int road_pull(void *conn, uint32_t which, uint64_t at, uint32_t n, uint64_t addr, uint32_t rkey)
+{
+	struct v_conn *c = conn;
+	uint32_t size = which ? atomic_load(&c->rx_max) : c->ring[0].size, off = (uint32_t)at & (size - 1);
+	uint8_t *to = which ? c->base + c->off_rx1 : c->ctl + WSD_REMOTE_PAGE;
+	int r;
+
+	if (which > 1 || (which && !c->mr_rx1) || !n || n > size - off || addr > UINT64_MAX - size)
+		return -EINVAL;
+	r = take_held(c, 1);
+	if (r)
+		return r;
+	atomic_store(&c->pull_to, at + n);
+	chain(c, IBV_WR_RDMA_READ, to + off, n, which ? c->mr_rx1->lkey : c->mr_ctl->lkey, addr + off, rkey, V_PULL, true);
+	return 0;
+}
+
+static int road_source(void *conn, uint32_t which, uint64_t *addr, uint32_t *rkey)
+{
+	const struct v_conn *c = conn;
+	const struct ibv_mr *mr = which ? c->mr_tx1 : c->mr_tx;
+
+	if (which > 1 || !mr)
+		return -EINVAL;
+	*addr = (uintptr_t)c->ring[which].base;
+	*rkey = mr->rkey;
+	return 0;
+}
+
 static int road_nudge(void *conn)
 {
 	struct v_conn *c = conn;
@@ -343,7 +386,7 @@ static int road_ring1(void *conn, int tx, uint32_t size, uint64_t *addr, uint32_
 	r = atomic_load(&c->state.error);
 	if (!r && c->qp) {
 		mr = v_reg_session(c, c->dev->domain[c->domain].pd, c->base + (tx ? c->off_tx1 : c->off_rx1), size,
-				   tx ? 0 : IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+				   tx ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
 		if (!mr)
 			r = v_errno(errno);
 	}
@@ -412,6 +455,9 @@ int v_conn_road(struct rt_conn *conn, struct wsd_put_road *ret)
 		.ring1 = road_ring1,
 		.peer_ring1 = road_peer_ring1,
 		.stop = road_stop,
+		.read = road_read,
+		.pull = road_pull,
+		.source = road_source,
 	};
 	*ret = road;
 	return 0;

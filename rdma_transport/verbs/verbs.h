@@ -52,7 +52,7 @@
 #define V_WC		32
 
 /* kinds of posts, low bits of wr_id */
-enum v_kind { V_WRITE, V_FETCH, V_RECV, V_LAST, V_MSG_TX, V_MSG_RX };
+enum v_kind { V_WRITE, V_FETCH, V_RECV, V_LAST, V_MSG_TX, V_MSG_RX, V_READ, V_PULL };
 
 static inline uint64_t v_id(uint32_t slot, uint32_t gen, enum v_kind kind, uint32_t seq)
 {
@@ -142,6 +142,7 @@ struct v_conn {
 	struct ibv_sge sge[V_CHAIN];
 	uint8_t word[V_CHAIN][V_WORD];
 	uint64_t posted;		/* ring bytes */
+	_Atomic uint64_t pull_to;	/* the head that the last pull makes */
 	unsigned unsignalled, unsignalled_bytes;
 	uint32_t signals;		/* with immediate, sent so far */
 	_Atomic uint32_t sq_head;	/* posts so far */

@@ -7,10 +7,11 @@
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
  * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_small.c many small frames at once; agreed_peek.c looking ahead; agreed_wait.c
- * sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_ctl.c life.
+ * sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_batch.c many small puts
+ * at once; agreed_ctl.c life.
  *
  * Invariants:
- *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent;
+ *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent, but what Y's card can fetch;
  *   - plain bytes are sent only counted in (in_send) and with a look at xstate after that; plain bytes are received without bound only
  *     counted in (sleepers) and with a look at ystate after that. Who changes those states looks at the counts after it. (As G3, G15.)
  *   - tx_lock orders puts, frames and xstate; rx_lock orders what is taken and ystate. They are held over calls that do not sleep,
@@ -61,6 +62,17 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */
 	/* growth; grow_failed: not tried again */
 	struct bulk bulk, flood;
+	/* agreed_batch.c, X: ring bytes the card has; the rest up to posted is kept back. tx_lock */
+	_Atomic uint64_t given;
+	uint64_t put_cost, put_when, put_pause;	/* ticks */
+	uint32_t batch_idle;
+	bool batch;
+	_Atomic bool peer_reads;
+	/* ... Y: rx_lock */
+	_Atomic uint64_t pull_from;	/* of the last pull */
+	_Atomic uint32_t reads_want;	/* state->reads when the last question, or pull, is completed */
+	uint64_t asked_head;		/* head then */
+	bool ask_out;			/* its answer was not looked at so far */
 	_Atomic uint32_t in_row;	/* small sends without a receive or a pause between them */
 	uint64_t sent_when;		/* ticks: the last send; tx_lock */
 	bool nagled;			/* FRAMED with Nagle's algorithm as the program has it; tx_lock */
@@ -110,6 +122,8 @@ enum step {
 };
 /* what is next in the stream, with C taken from TCP; passes seams. rx_lock; ystate FRAMED or DROPPING */
 enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n);
+/* the ring of the bytes behind the last seam that has arrived. rx_lock */
+uint32_t road_last_ring(const struct road *r);
 /* n ring bytes behind taken, all in one piece of memory: where they are. rx_lock */
 const uint8_t *road_at(const struct road *r, uint64_t off, uint64_t n, uint64_t *ret_n);
 /* a header at C: 1: take it, 0: ring bytes come first, -EPROTO */
@@ -161,11 +175,32 @@ bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 
 /* ---- agreed_bulk.c: under tx_lock ---- */
 #define BULK_LEN	(16u << 10)	/* a send of less is not bulk */
-bool bulk_by_tcp(struct road *r, size_t len);	/* a send of len bytes is better a frame, room or not */
+/* a send of len bytes is better a frame, room or not; *ret_flood: it is one of many small ones */
+bool bulk_by_tcp(struct road *r, size_t len, bool *ret_flood);
 void bulk_sent(struct road *r, size_t len, size_t n);	/* ... and n of them were sent, on either road */
 /* the same of one kind of sends, with the time as an argument */
 bool bulk_turn(struct bulk *b, uint64_t now);
 void bulk_count(struct bulk *b, size_t n, uint64_t now);
+
+/* ---- agreed_batch.c ---- */
+static inline bool batch_kept(const struct road *r)
+{
+	return atomic_load_explicit(&r->given, memory_order_relaxed) != atomic_load_explicit(&r->rs->posted, memory_order_relaxed);
+}
+/* X, posting: may what was appended just now, with no seam, be kept back? It is published then */
+bool batch_keep(struct road *r);
+/* X, posting n bytes: say so if the flood has begun, or is over; before a put. As the road's word() */
+int batch_word(struct road *r, uint32_t n, bool flood);
+/* X, posting: all up to posted. As the road's put() */
+int batch_put(struct road *r);
+void batch_cost(struct road *r, uint64_t ticks);	/* a put took so long, and is over */
+/* tx_lock, FRAMED: what is kept back goes now; false: it cannot */
+bool batch_flush(struct conn *c);
+void agreed_flush(struct thr *t, struct conn *c, int fd);	/* the same without the lock */
+/* Y: the cursor that X may be told */
+uint64_t batch_credit(const struct road *r);
+/* Y: before a sleep, or an answer that says that nothing is there: are bytes kept back? Never waits. *nap_ms is lowered if it cannot ask now */
+void batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms);
 
 /* ---- agreed_grow.c ---- */
 void agreed_grow_tx(struct conn *c);

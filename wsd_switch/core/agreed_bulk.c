@@ -115,19 +115,18 @@ void bulk_count(struct bulk *b, size_t n, uint64_t now)
 		judge(b, rate_of(b->bytes, took), now);
 }
 
-bool bulk_by_tcp(struct road *r, size_t len)
+bool bulk_by_tcp(struct road *r, size_t len, bool *ret_flood)
 {
-	uint64_t now;
+	uint64_t now = tsc_now();
 
-	if (cfg.no_overflow)
-		return false;
-	now = tsc_now();
+	*ret_flood = false;
 	if (len >= BULK_LEN)
-		return bulk_turn(&r->bulk, now);
+		return !cfg.no_overflow && bulk_turn(&r->bulk, now);
 	/* who thinks, or waits, between two messages does not fill a road */
 	if ((int64_t)(now - r->sent_when) > (int64_t)US(FLOOD_GAP_US))
 		atomic_store_explicit(&r->in_row, 0, memory_order_relaxed);
-	return atomic_load_explicit(&r->in_row, memory_order_relaxed) >= FLOOD && bulk_turn(&r->flood, now);
+	*ret_flood = atomic_load_explicit(&r->in_row, memory_order_relaxed) >= FLOOD;
+	return *ret_flood && !cfg.no_overflow && bulk_turn(&r->flood, now);
 }
 
 void bulk_sent(struct road *r, size_t len, size_t n)

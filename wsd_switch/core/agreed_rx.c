@@ -79,8 +79,8 @@ static void credit(struct road *r, uint32_t flags)
 		sig_release();
 		return;
 	}
-	w[0] = atomic_load_explicit(&rs->taken, memory_order_relaxed);
-	w[1] = flags;
+	w[0] = batch_credit(r);
+	w[1] = flags | (r->p.read && r->p.pull ? WSD_CREDIT_READS : 0);
 	w[2] = wsd_remote_check(r->nonce, WSD_CTL_CREDIT, w, 2);
 	r->p.word(r->p.conn, WSD_CTL_CREDIT, w, sizeof(w));
 	if (flags & WSD_CREDIT_RETURN)
@@ -92,8 +92,7 @@ static void credit(struct road *r, uint32_t flags)
 
 static void credit_due(struct road *r, uint32_t part)
 {
-	if (atomic_load_explicit(&r->rs->taken, memory_order_relaxed) -
-		    atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= road_rx_size(r) / part)
+	if (batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= road_rx_size(r) / part)
 		credit(r, atomic_load(&r->leave) ? WSD_CREDIT_RETURN : 0);
 }
 
@@ -624,6 +623,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	if (unlikely((e = kept(s)) != 0))
 		return fail(e);
 	rx_touch(c);
+	agreed_flush(t, c, fd);		/* who reads has an answer to wait for */
 	if (unlikely(!road_mine(r)))
 		want_return(c);		/* a second process: fork by itself returned nothing (A4) */
 	for (;;) {
@@ -682,6 +682,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			if (until < 0)
 				until = agreed_timeout(c, fd, SO_RCVTIMEO);
 			/* what is there stays there, so nothing tells that more comes */
+			batch_ask(t, c, fd, &n.nap_ms);
 			if (road_sleep(t, c, fd, 0, until, PEEK_NAP_MS, n.changes) < 0)
 				return k;
 			continue;
@@ -712,6 +713,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (got && !(flags & MSG_WAITALL))
 			return (ssize_t)got;
 		if (nb && !got)
+			batch_ask(t, c, fd, &n.nap_ms);
+		if (nb && !got)
 			agreed_obey(t, c, fd, true);	/* it is going to wait, or to turn in a loop that is as good as waiting */
 		if (nb)
 			return got ? (ssize_t)got : fail(EAGAIN);
@@ -723,6 +726,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			continue;
 		}
 		credit_due(r, 2);
+		batch_ask(t, c, fd, &n.nap_ms);
 		k = road_sleep(t, c, fd, (n.no_kernel ? 0 : POLLIN) | (agreed_rest(c) ? POLLOUT : 0), until, n.nap_ms, n.changes);
 		if (k < 0)
 			return got ? (ssize_t)got : fail((int)-k);
@@ -770,6 +774,7 @@ int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
 		struct need n = { 0 };
 
 		(void)readable(t, c, fd, &n);	/* what stands in the way */
+		batch_ask(t, c, fd, &n.nap_ms);
 		if (!agreed_lock(t, c, fd, &c->s->rx_lock))
 			return -ECONNRESET;
 		if (!agreed_plain_in(c))
@@ -815,6 +820,7 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 			*ret_mask &= ~(uint32_t)(POLLIN | POLLRDNORM | POLLRDHUP);
 		*ret_nap = n.nap_ms;
 		credit_due(r, 2);
+		batch_ask(t, c, fd, ret_nap);
 	}
 	if (unlikely(!road_mine(r)) && y != WSD_Y_PLAIN && y != WSD_Y_DONE) {
 		/* a second process (A4): what the device brings to the first one nobody tells us */

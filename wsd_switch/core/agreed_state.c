@@ -85,6 +85,7 @@ void road_credit(struct road *r, uint32_t *ret_flags)
 	if (!road_record(r, WSD_CTL_CREDIT, w, 2))
 		return;
 	*ret_flags = (uint32_t)w[1];
+	r->peer_reads = w[1] & WSD_CREDIT_READS;
 	/* behind what we know: an older one; beyond what was posted: nonsense, and ignored, for it gives the peer nothing but garbage */
 	if (w[0] > have && w[0] <= atomic_load_explicit(&rs->posted, memory_order_relaxed))
 		atomic_store_explicit(&rs->cursor, w[0], memory_order_release);
@@ -124,6 +125,16 @@ static bool seam_get(const struct road *r, uint32_t n, struct wsd_seam *ret)
 		return false;
 	*ret = (struct wsd_seam){ .ring_off = w[0], .tcp_off = w[1], .n = n, .ring = __atomic_load_n(&f->ring, __ATOMIC_RELAXED) };
 	return true;
+}
+
+uint32_t road_last_ring(const struct road *r)
+{
+	uint32_t ring = atomic_load_explicit(&r->rs->rx_ring, memory_order_relaxed), n = r->rs->seam_next, i;
+	struct wsd_seam s;
+
+	for (i = 0; i < WSD_REMOTE_SEAMS && seam_get(r, n = seam_after(n), &s); i++)
+		ring = s.ring;
+	return ring;
 }
 
 /*

@@ -36,7 +36,9 @@
 #define FRAME_NB	(64u << 10)	/* a frame binds what comes next to TCP: not more than what the kernel may take at once */
 #define FRAME_MAX	(256u << 10)	/* the same for who waits until all is sent */
 #define START_BYTES	(64u << 10)	/* sent since the grant was seen: time to start without waiting for a wait */
-#define NB_WAIT_US	5000		/* a non-blocking sender waits this long for its own Start, which is a round trip */
+#define NB_WAIT_US	200000		/* a non-blocking sender waits this long for its own Start, which is a round trip, ... */
+#define NB_VAIN_US	1000		/* ... or so, where one waited in vain a moment ago: the path may be dead, and its loop has others to serve */
+#define NB_FORGET_US	2e6
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
 #define QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
@@ -118,8 +120,8 @@ static ssize_t push(struct conn *c, int fd, const struct vec *v)
 
 /* ---- puts ---- */
 
-/* a put of n bytes of v; 0: not now, -EFAULT */
-static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
+/* a put of n bytes of v, or they are kept back for the next one; 0: not now, -EFAULT */
+static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
@@ -127,8 +129,9 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
 	uint32_t ring = posted >= atomic_load_explicit(&rs->ring1_from, memory_order_relaxed), size = ring ? road_tx_size(r) : r->ring0;
 	struct wsd_seam seam;
 	int due = road_seam(r, atomic_load_explicit(&c->s->H, memory_order_relaxed), &seam), k = 0;
+	uint64_t t0;
 
-	if (due < 0 || r->p.hold(r->p.conn, 4) != 0)
+	if (due < 0 || (due > 0 && !batch_flush(c)) || r->p.hold(r->p.conn, 4) != 0)
 		return 0;
 	if (unlikely(!ring_fill(r->tx[ring], size - 1, (uint32_t)(posted & (size - 1)), v, 0, n))) {
 		r->p.release(r->p.conn);
@@ -140,18 +143,25 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n)
 	}
 	/* from here on nothing keeps these bytes from arriving */
 	atomic_store_explicit(&rs->posted, posted + n, memory_order_release);
-	if (due) {
+	cnt_add64(&c->s->put, n);
+	if (!due && batch_keep(r)) {
+		r->p.release(r->p.conn);
+		return n;
+	}
+	t0 = tsc_now();
+	k = batch_word(r, n, flood);
+	if (due && !k) {
 		uint64_t w[4] = { seam.ring_off, seam.tcp_off, (uint64_t)seam.ring << 32 | seam.n, seam.check };
 
 		k = r->p.word(r->p.conn, (uint32_t)WSD_CTL_SEAM(seam.n % WSD_REMOTE_SEAMS), w, sizeof(w));
 	}
 	if (!k)
-		k = r->p.put(r->p.conn, ring, posted, n);
+		k = batch_put(r);
 	r->p.release(r->p.conn);
+	batch_cost(r, tsc_now() - t0);
 	/* hold() promised room: a road that refuses all the same is not used again, and the return brings these bytes (A4) */
 	if (unlikely(k))
 		agreed_leave(c, WSD_R_RDMA_FAILED);
-	cnt_add64(&c->s->put, n);
 	return n;
 }
 
@@ -167,6 +177,7 @@ static uint32_t put_size(struct conn *c, size_t len)
 	r->p.poll(r->p.conn);
 	if (road_room(r) >= n)
 		return n;
+	batch_flush(c);
 	agreed_grow_tx(c);
 	size = road_tx_size(r);
 	most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX;
@@ -424,6 +435,7 @@ static void quiet(struct conn *c, int fd)
 
 	if (likely(tsc_now() - r->last_tcp < (uint64_t)US(QUIET_US)))
 		return;
+	batch_flush(c);
 	road_frame_set(r, atomic_load(&c->s->H), WSD_FRAME_EMPTY, 0, atomic_load(&r->rs->posted));
 	keep(c, push(c, fd, NULL));
 }
@@ -471,12 +483,12 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	} else if (header || payload) {
 		k = push(c, fd, v);
 	} else {
-		bool own = road_mine(r) && !road_error(r), tcp = own && bulk_by_tcp(r, v->len);
+		bool own = road_mine(r) && !road_error(r), flood = false, tcp = own && bulk_by_tcp(r, v->len, &flood);
 
 		n = own && !tcp ? put_size(c, v->len) : 0;
 		nagle_now(c, fd, tcp && v->len < BULK_LEN);
 		if (n)
-			k = put(c, v, n);
+			k = put(c, v, n, flood);
 		if (k > 0)
 			quiet(c, fd);
 		if (k == 0 && cfg.no_overflow && !road_error(r)) {
@@ -487,6 +499,7 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		if (k == 0) {
 			uint32_t max = nb ? FRAME_NB : FRAME_MAX;
 
+			batch_flush(c);		/* they come before it; if they cannot go now, they are fetched */
 			road_frame_set(r, h, WSD_FRAME_DATA, v->len < max ? (uint32_t)v->len : max, atomic_load(&r->rs->posted));
 			k = push(c, fd, v);
 			if (unlikely(k == 0))	/* the header alone: the kernel says why no byte went with it */
@@ -535,8 +548,11 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 			return;
 		break;
 	case WSD_X_FRAMED:
-		if (likely(road_mine(r) && !must_return(c, at_wait)))
+		if (likely(road_mine(r) && !must_return(c, at_wait))) {
+			if (at_wait)
+				agreed_flush(t, c, fd);
 			return;
+		}
 		break;
 	case WSD_X_DONE:
 		agreed_rx_dead(t, c, fd);
@@ -601,7 +617,8 @@ static ssize_t broken_pipe(struct thr *t, int flags)
 /* Start is under way, or undecided: its round trip. 0: look again; -errno */
 static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t until, uint64_t *since, uint32_t changes)
 {
-	uint64_t now = tsc_now();
+	static _Atomic uint64_t vain;	/* when one waited in vain */
+	uint64_t now = tsc_now(), last = atomic_load_explicit(&vain, memory_order_relaxed);
 
 	if (!*since)
 		*since = now;
@@ -609,8 +626,10 @@ static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t un
 		return 0;
 	if (!nb)
 		return road_sleep(t, c, fd, 0, until, 10, changes);
-	if (now - *since > (uint64_t)US(NB_WAIT_US))
+	if (now - *since > (uint64_t)US(last && *since - last < (uint64_t)US(NB_FORGET_US) ? NB_VAIN_US : NB_WAIT_US)) {
+		atomic_store_explicit(&vain, now, memory_order_relaxed);
 		return -EAGAIN;		/* agreed_events() reports its end as an edge */
+	}
 	thr_nap(50);
 	return 0;
 }
@@ -803,6 +822,8 @@ void agreed_end(struct thr *t, struct conn *c, int fd)
 		return;
 	if (atomic_load(&rs->xstate) == WSD_X_FRAMED) {
 		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
+		if (!batch_flush(c))
+			agreed_ask(c, WSD_SAN_FILL, atomic_load(&rs->cursor), atomic_load(&rs->posted));
 		if (header && !payload)
 			keep(c, push(c, fd, NULL));
 		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);

@@ -81,6 +81,28 @@ static void late_out(struct fake_end *e)
 	e->late_n = 0;
 }
 
+/* lock held: what the peer's memory answered is in ours */
+static void answered(struct fake_end *e)
+{
+	struct fake_post *p = &e->asked_for;
+	uint32_t i, size;
+
+	if (!e->answer_due)
+		return;
+	e->answer_due = false;
+	if (p->kind == FAKE_READ) {
+		memcpy((uint8_t *)e->ctl + p->to, e->answer, p->n);
+	} else {
+		size = p->ring ? atomic_load(&e->rs->rx1_size) : e->r->ring0;
+		for (i = 0; i < p->n; i++)
+			e->r->rx[p->ring][(p->at + i) & (size - 1)] = e->answer[i];
+		if (p->at + p->n > e->in_head)
+			e->in_head = p->at + p->n;
+	}
+	e->reads++;
+	completed(e);
+}
+
 /* lock held: the oldest post goes on; false: nothing to do */
 static bool step(struct fake_end *e)
 {
@@ -117,13 +139,31 @@ static bool step(struct fake_end *e)
 		size = p->ring ? atomic_load(&e->rs->tx1_size) : e->r->ring0;
 		for (i = 0; i < p->n; i++)
 			y->r->rx[p->ring][(p->at + i) & (size - 1)] = e->r->tx[p->ring][(p->at + i) & (size - 1)];
-		y->in_head = p->at + p->n;
+		if (p->at + p->n > y->in_head)
+			y->in_head = p->at + p->n;
+		else
+			cr_assert_gt(y->pulls, 0);
+		y->nudges++;		/* it wakes, also with nothing new */
 		completed(y);
 		e->done = p->at + p->n;
 		break;
 	case FAKE_FETCH:
 		late_out(e);
 		e->fetched++;
+		break;
+	case FAKE_READ:
+	case FAKE_PULL:
+		if (e->answer_due)
+			return false;	/* one at a time */
+		late_out(e);
+		/* from the peer's memory as it is now; it may land much later */
+		for (i = 0; i < p->n; i++)
+			e->answer[i] = p->kind == FAKE_READ ? ((uint8_t *)y->ctl)[p->off + i] :
+				       y->r->tx[p->ring][(p->at + i) & ((p->ring ? atomic_load(&y->rs->tx1_size) : y->r->ring0) - 1)];
+		e->asked_for = *p;
+		e->answer_due = true;
+		if (!e->reads_held)
+			answered(e);
 		break;
 	case FAKE_NUDGE:
 		late_out(e);
@@ -151,6 +191,10 @@ static int take(struct fake_end *e)
 	if (!e->done_held && (e->done != atomic_load(&s->done) || e->fetched != atomic_load(&s->fetched))) {
 		atomic_store(&s->done, e->done);
 		atomic_store(&s->fetched, e->fetched);
+		any = true;
+	}
+	if (e->reads != atomic_load(&s->reads)) {
+		atomic_store(&s->reads, e->reads);
 		any = true;
 	}
 	if (e->nudges) {
@@ -221,6 +265,8 @@ static int f_put(void *conn, uint32_t ring, uint64_t at, uint32_t n)
 	struct fake_end *e = conn;
 	struct fake_post *p = post(e, FAKE_PUT);
 
+	e->signals += ring & WSD_PUT_SIGNAL ? 1 : 0;
+	ring &= ~WSD_PUT_SIGNAL;
 	cr_assert(ring <= 1 && n >= 1 && n <= (ring ? atomic_load(&e->rs->tx1_size) : e->r->ring0));
 	p->ring = ring;
 	p->at = at;
@@ -248,6 +294,43 @@ static int f_fetch(void *conn, uint32_t off)
 
 	post(e, FAKE_FETCH)->off = off;
 	e->fetches++;
+	return 0;
+}
+
+static int f_read(void *conn, uint32_t off, uint32_t n, uint32_t to)
+{
+	struct fake_end *e = conn;
+	struct fake_post *p = post(e, FAKE_READ);
+
+	cr_assert(n && n <= 64 && off + n <= WSD_REMOTE_PAGE && to + n <= WSD_REMOTE_PAGE);
+	p->off = off;
+	p->n = n;
+	p->to = to;
+	e->n_reads++;
+	return 0;
+}
+
+static int f_pull(void *conn, uint32_t ring, uint64_t at, uint32_t n, uint64_t addr, uint32_t rkey)
+{
+	struct fake_end *e = conn;
+	struct fake_post *p = post(e, FAKE_PULL);
+	uint32_t size = ring ? atomic_load(&e->rs->rx1_size) : e->r->ring0;
+
+	cr_assert(ring <= 1 && n && (at & (size - 1)) + n <= size && n <= sizeof(e->answer));
+	cr_assert(addr == (uintptr_t)e->peer->r->tx[ring] && rkey == 21 + ring);
+	p->ring = ring;
+	p->at = at;
+	p->n = n;
+	e->pulls++;
+	return 0;
+}
+
+static int f_source(void *conn, uint32_t ring, uint64_t *addr, uint32_t *rkey)
+{
+	struct fake_end *e = conn;
+
+	*addr = (uintptr_t)e->r->tx[ring];
+	*rkey = 21 + ring;
 	return 0;
 }
 
@@ -349,10 +432,18 @@ void fake_done(struct fake_end *e)
 	pthread_mutex_unlock(&lock);
 }
 
+void fake_land(struct fake_end *e)
+{
+	pthread_mutex_lock(&lock);
+	answered(e);
+	pthread_mutex_unlock(&lock);
+}
+
 void fake_fail(struct fake_end *e, int error)
 {
 	pthread_mutex_lock(&lock);
 	e->q_n = e->late_n = 0;
+	e->answer_due = false;
 	e->lossy = true;
 	if (e->done_held) {
 		e->done = atomic_load(&e->st.done);
@@ -551,6 +642,11 @@ static void end_make(struct fake_end *e, struct fake_end *peer, int fd, uint32_t
 	p = (WSDPUTROAD){ .size = sizeof(p), .inline_max = 64, .depth = 64, .conn = e, .base = rs, .length = e->length, .session_id = 1,
 			  .context = conn_id(e->c), .state = &e->st, .hold = f_hold, .release = f_release, .put = f_put, .word = f_word,
 			  .fetch = f_fetch, .nudge = f_nudge, .poll = f_poll, .ring1 = f_ring1, .peer_ring1 = f_peer_ring1, .stop = f_stop };
+	if (!(o->no_reads && side)) {
+		p.read = f_read;
+		p.pull = f_pull;
+		p.source = f_source;
+	}
 	cr_assert(agreed_attach(e->c, fd, &p));
 	e->r = road_of(e->c);
 }

@@ -19,11 +19,11 @@
 
 #define FAKE_POSTS	4096u
 
-enum fake_kind { FAKE_PUT, FAKE_WORD, FAKE_FETCH, FAKE_NUDGE };
+enum fake_kind { FAKE_PUT, FAKE_WORD, FAKE_FETCH, FAKE_NUDGE, FAKE_READ, FAKE_PULL };
 
 struct fake_post {
 	enum fake_kind kind;
-	uint32_t ring, n, off;
+	uint32_t ring, n, off, to;
 	uint64_t at;
 	uint8_t word[64];
 	uint32_t torn;		/* bytes of a word that are there already */
@@ -46,16 +46,21 @@ struct fake_end {
 	unsigned late_n;
 	/* completions not taken by poll() so far */
 	uint64_t done, in_head;
-	uint32_t fetched, nudges;
+	uint32_t fetched, nudges, reads;
+	/* the peer's answer to a read or a pull: it lands at once, or with fake_land() */
+	struct fake_post asked_for;
+	uint8_t answer[65536];
+	bool answer_due;
 	bool due;
 	int32_t error;
 	/* what the test wants of this end */
 	unsigned no_slot;	/* so many hold()s answer 1 */
 	bool done_held;		/* completions of puts and fetches stay with the adapter */
+	bool reads_held;	/* answers stay under way */
 	bool stopped;
 	bool lossy;		/* what is posted is lost and never completed */
 	/* what it saw */
-	unsigned holds, puts, words, fetches, nudged, bounced;
+	unsigned holds, puts, words, fetches, nudged, bounced, n_reads, pulls, signals;
 	int holder;		/* depth of hold(): anything but 0 and 1 is a bug */
 	unsigned asked[8];
 	uint64_t ask_a[8], ask_b[8];
@@ -65,6 +70,7 @@ struct fake_opt {
 	uint32_t ring0, ring1_max, fill_max;	/* 0: 4096, none, ring0 * 4 */
 	int sndbuf, rcvbuf;			/* 0: the kernel's */
 	uint64_t nonce;				/* 0: a fixed one */
+	bool no_reads;				/* of the accepted end */
 };
 
 extern struct fake_end fake_x, fake_y;	/* connected; accepted */
@@ -86,6 +92,7 @@ void fake_all(void);				/* both wires, until nothing is under way, completions t
 void fake_visible(struct fake_end *e);		/* words held back by fake_late arrive */
 void fake_poll(struct fake_end *e);		/* take completions */
 void fake_done(struct fake_end *e);		/* completions that were held */
+void fake_land(struct fake_end *e);		/* the answer that was held */
 /* the path of e's sending is gone: what has not arrived never will, and e is told so by its next poll(); completions that were held are lost */
 void fake_fail(struct fake_end *e, int error);
 void fake_fail_both(int error);
