@@ -71,7 +71,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	/* ... Y: rx_lock */
 	_Atomic uint64_t pull_from;	/* of the last pull */
 	_Atomic uint32_t reads_want;	/* state->reads when the last question, or pull, is completed */
-	uint64_t asked_head;		/* head then */
+	uint64_t asked_head;		/* head then, + 1 */
 	bool ask_out;			/* its answer was not looked at so far */
 	_Atomic uint32_t in_row;	/* small sends without a receive or a pause between them */
 	uint64_t sent_when;		/* ticks: the last send; tx_lock */

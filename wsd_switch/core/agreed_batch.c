@@ -90,8 +90,9 @@ int batch_word(struct road *r, uint32_t n, bool flood)
 		r->batch_idle = 0;
 	else if (on && ++r->batch_idle > IDLE_MOST)
 		on = false;
-	if (flood && may(r))
-		on = true;
+	/* the first answer says that nothing is kept back */
+	if (flood && !on && may(r))
+		on = publish(r, atomic_load(&r->rs->posted), atomic_load(&r->rs->posted));
 	if (likely(on == r->batch))
 		return 0;
 	r->batch = on;
@@ -208,7 +209,7 @@ static bool look(struct road *r)
 		return true;		/* its completion wakes us */
 	if (r->ask_out) {
 		if (!answer(r, &o)) {
-			r->asked_head = ~0ull;
+			r->asked_head = 0;
 		} else {
 			n = to_pull(r, head, &o);
 			if (n && !pull(r, head, &o, n))
@@ -220,11 +221,11 @@ static bool look(struct road *r)
 		}
 		r->ask_out = false;
 	}
-	if (r->asked_head == head)
+	if (r->asked_head == head + 1)
 		return true;
 	if (!ask(r, head))
 		return false;
-	r->asked_head = head;
+	r->asked_head = head + 1;
 	r->ask_out = true;
 	return true;
 }

@@ -90,6 +90,8 @@ static void answered(struct fake_end *e)
 	if (!e->answer_due)
 		return;
 	e->answer_due = false;
+	if (e->stopped || e->lossy)
+		return;
 	if (p->kind == FAKE_READ) {
 		memcpy((uint8_t *)e->ctl + p->to, e->answer, p->n);
 	} else {
@@ -430,6 +432,13 @@ void fake_done(struct fake_end *e)
 	e->done_held = false;
 	completed(e);
 	pthread_mutex_unlock(&lock);
+}
+
+void fake_flood(struct fake_end *x, uint64_t pause)
+{
+	x->r->in_row = 64;
+	x->r->sent_when = tsc_now();
+	x->r->put_pause = pause;
 }
 
 void fake_land(struct fake_end *e)

@@ -92,6 +92,7 @@ void fake_all(void);				/* both wires, until nothing is under way, completions t
 void fake_visible(struct fake_end *e);		/* words held back by fake_late arrive */
 void fake_poll(struct fake_end *e);		/* take completions */
 void fake_done(struct fake_end *e);		/* completions that were held */
+void fake_flood(struct fake_end *x, uint64_t pause);	/* x's next send is one of a flood, so many ticks behind the last put, or more */
 void fake_land(struct fake_end *e);		/* the answer that was held */
 /* the path of e's sending is gone: what has not arrived never will, and e is told so by its next poll(); completions that were held are lost */
 void fake_fail(struct fake_end *e, int error);

@@ -231,7 +231,54 @@ static void show(const struct flow *f)
 		L(y->end_posted), L(y->y_end), q, n, (unsigned long long)k);
 }
 
-enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32, GROWS = 64 };
+enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32, GROWS = 64, FLOODS = 128, AWAY = 256 };
+
+static unsigned n_pulls;
+
+/* some steps of a flood; then all that send() returned for arrives, though nobody calls for the senders any more */
+static void episode(uint64_t s)
+{
+	unsigned i, n = rnd() % 24;
+	int d = rnd() % 2;
+	struct flow *f = &flow[d];
+
+	for (i = 0; i < n; i++) {
+		switch (rnd() % 8) {
+		case 0:
+		case 1:
+			fake_flood(f->from, rnd() % 4 ? ~0ull : 0);
+			flow_send(d, 1 + rnd() % (rnd() % 4 ? 10 : 600), MSG_DONTWAIT);
+			break;
+		case 2:
+		case 3:
+			flow_recv(d, 1 + rnd() % 600, MSG_DONTWAIT);
+			break;
+		case 4:
+		case 5:
+			fake_step(rnd() % 2 ? X : Y, 1 + rnd() % 3);
+			break;
+		case 6:
+			f->to->reads_held = rnd() % 2;
+			fake_land(f->to);
+			break;
+		case 7:
+			fake_poll(rnd() % 2 ? X : Y);
+			break;
+		}
+	}
+	f->to->reads_held = false;
+	fake_land(f->to);
+	for (i = 0; i < 30; i++) {
+		fake_all();
+		while (flow_recv(d, 5000, MSG_DONTWAIT))
+			;
+	}
+	if (f->got != f->sent)
+		show(f);
+	cr_assert_eq(f->got, f->sent, "seed %llu dir %d: %llu of %llu without the sender, given %llu", (unsigned long long)s, d,
+		     (unsigned long long)f->got, (unsigned long long)f->sent, (unsigned long long)atomic_load(&f->from->r->given));
+	n_pulls += f->to->pulls;
+}
 
 static void interleave(uint64_t s, unsigned what, unsigned steps)
 {
@@ -258,7 +305,10 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 			cut_mod = rnd() % 3 ? 0 : 1 + rnd() % 80;
 			cut_from = rnd() % 4 ? 0 : rnd() % 4000;
 		}
-		if (op < 350)
+		if (what & FLOODS && op < 300 && rnd() % 8) {
+			fake_flood(flow[d].from, rnd() % 2 ? 0 : ~0ull);
+			flow_send(d, 1 + rnd() % 30, MSG_DONTWAIT);
+		} else if (op < 350)
 			flow_send(d, 1 + rnd() % (rnd() % 8 ? 300 : 9000), MSG_DONTWAIT);
 		else if (op < 650)
 			flow_recv(d, 1 + rnd() % (rnd() % 4 ? 500 : 9000), MSG_DONTWAIT);
@@ -274,6 +324,10 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 			e->done_held = rnd() % 2;
 		else if (op < 960)
 			fake_all();
+		else if (op > 990 && what & FLOODS)
+			e->reads_held = rnd() % 2;
+		else if (op > 970 && what & FLOODS)
+			fake_land(e);
 		else if (op == 960 && what & RETURNS)
 			agreed_leave(e->c, WSD_R_OPTION);
 		else if (op == 961 && what & RETURNS)
@@ -294,11 +348,14 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 	for (k = 0; k < 2; k++) {
 		struct fake_end *e = flow[k].from;
 
-		e->done_held = false;
+		e->done_held = e->reads_held = false;
 		e->no_slot = 0;
+		fake_land(e);
 		if (e->lossy)
 			fake_fail(e, -ECONNRESET);
 	}
+	for (i = 0; i < 60 && what & AWAY; i++)
+		episode(s);
 	for (i = 0; i < 20000 && !(flow[0].eof && flow[1].eof); i++) {
 		for (k = 0; k < 2; k++) {
 			struct flow *f = &flow[k];
@@ -367,6 +424,15 @@ Test(rules_agreed, a7_ends, .timeout = 60)
 {
 	seeds(ENDS);
 	seeds(ENDS | CUTS | RETURNS | FAILS | LATE | GROWS);
+}
+
+/* many small sends, kept back at any point; AWAY: nobody calls for the sender afterwards */
+Test(rules_agreed, a3_floods, .timeout = 60)
+{
+	seeds(LIVELY | FLOODS | AWAY);
+	seeds(LIVELY | FLOODS | AWAY | LATE | GROWS);
+	cr_assert_gt(n_pulls, 0);
+	seeds(FLOODS | ENDS | CUTS | RETURNS | FAILS | LATE | GROWS);
 }
 
 #define MUCH	200000u
