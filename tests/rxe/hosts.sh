@@ -34,6 +34,8 @@ traffic() {
 	WSD_LOG=$T/$1.wsd.log WSD_LOG_LEVEL=3 start "$1" "$WSDRUN" --stats -- python3 "$RXE/prog/traffic" "$ROLE" "$2" "$SERVER" "$3" "$T/$1"
 	TRAFFIC+=("$1 $STARTED")
 }
+# pid_of_child PID: CHILD is what wsdrun runs there
+pid_of_child() { CHILD=$(cut -d" " -f1 "/proc/$1/task/$1/children" 2>/dev/null) && [ -n "$CHILD" ]; }
 moves() { grep -q '^moves$' "$T/$1.log"; }
 # by_rdma NAME [N]: this end sends by RDMA, and has allowed the other to; N: for the Nth time
 by_rdma() {
@@ -45,8 +47,12 @@ by_rdma() {
 
 # on_rdma NAME: this end sends by RDMA now
 on_rdma() {
-	[ "$(grep -c 'sends by RDMA' "$T/$1.wsd.log" 2>/dev/null)" -gt "$(grep -c 'returns to TCP' "$T/$1.wsd.log" 2>/dev/null)" ] 2>/dev/null
+	[ "$(grep -c 'sends by RDMA' "$T/$1.wsd.log" 2>/dev/null)" -gt "$(returns "$1")" ] 2>/dev/null
 }
+
+# returns NAME: how often this end has returned to TCP; returned NAME N: more often than that
+returns() { grep -c 'returns to TCP' "$T/$1.wsd.log" 2>/dev/null; }
+returned() { [ "$(returns "$1")" -gt "$2" ] 2>/dev/null; }
 
 # traffic_ends [SECONDS]: all of it; each end has had what the other sent
 traffic_ends() {
