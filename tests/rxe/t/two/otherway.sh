@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # short: 6.12 running
-# seconds: 300
+# seconds: 400
 # RDMA and TCP go by different interfaces, and RDMA's goes down in the middle of traffic, on one host, then on the other: TCP goes on within 2 s while
 # it is down, no byte is lost, and when it is up the same connections use it again. (linkdown.sh: TCP stands as well.)
 . "$(dirname "$0")/../../hosts.sh"

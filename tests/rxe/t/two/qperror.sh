@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # short: 6.1 running
-# seconds: 300
+# seconds: 400
 # live queue pairs are moved to the error state in the middle of traffic both ways, while others are idle, and asleep: one host's, the other's,
 # then (in a long run) both hosts' at once. TCP goes on within 2 s, no byte is lost, and the same connections use RDMA again by a new queue pair.
 . "$(dirname "$0")/../../hosts.sh"
