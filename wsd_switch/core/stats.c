@@ -107,7 +107,7 @@ void stats_conn_end(struct conn *c)
 	atomic_fetch_add_explicit(&s->ring_rx, atomic_load(&d->taken), memory_order_relaxed);
 	atomic_fetch_add_explicit(&s->tcp_tx, atomic_load(&d->H), memory_order_relaxed);
 	atomic_fetch_add_explicit(&s->tcp_rx, atomic_load(&d->C), memory_order_relaxed);
-	if (!conn_att(c)) {
+	if (!conn_ours(c)) {
 		why = atomic_load(&c->why);
 		if (atomic_load(&d->why))
 			why = atomic_load(&d->why);

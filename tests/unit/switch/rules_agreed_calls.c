@@ -1148,3 +1148,35 @@ Test(calls, bad_headers)
 	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_FRAMED);
 	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_FRAMED);
 }
+
+/* ---- wsdrun --stats ---- */
+
+void stats_open(const char *path);
+
+/* what ends on a road has not ended on TCP only */
+Test(calls, statistics_know_of_roads)
+{
+	struct { uint64_t magic; uint32_t n_slots, overflow; } head = { WSD_STATS_MAGIC, WSD_STATS_SLOTS, 0 };
+	char path[] = "/tmp/wsd-stats-XXXXXX";
+	int fd = mkstemp(path);
+	const struct wsd_stats_file *f;
+	unsigned i;
+
+	cr_assert(fd >= 0 && ftruncate(fd, WSD_STATS_LENGTH) == 0 && pwrite(fd, &head, sizeof(head), 0) == sizeof(head));
+	f = mmap(NULL, WSD_STATS_LENGTH, PROT_READ, MAP_SHARED, fd, 0);
+	cr_assert_neq((void *)f, MAP_FAILED);
+	stats_open(path);
+	unlink(path);
+	framed();
+	say("abc", false);
+	stats_accelerated(true);
+	stats_accelerated(false);
+	conn_stats_all();
+	cr_expect_eq(f->slot[0].pid, (uint32_t)getpid());
+	cr_expect_eq(f->slot[0].ring_tx, 3);
+	cr_expect_eq(f->slot[0].accelerated, 2);
+	cr_expect_eq(f->slot[0].accelerated_rdma, 1);
+	for (i = 0; i < WSD_STATS_REASONS; i++)
+		cr_expect_eq(f->slot[0].reason[i], 0, "reason %u", i);
+	close(fd);
+}
