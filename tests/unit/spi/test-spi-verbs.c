@@ -599,6 +599,65 @@ Test(road, the_end_is_told, .timeout = 60)
 	done();
 }
 
+static void read_done(const struct end *e, uint32_t n)
+{
+	double until = now() + 10;
+	uint64_t x[4];
+
+	while (atomic_load(&e->road.state->reads) != n && now() < until)
+		control.drain(x, 4);
+	cr_assert_eq(atomic_load(&e->road.state->reads), n);
+	cr_assert_eq(atomic_load(&e->road.state->error), 0);
+}
+
+/* what a peer keeps back is fetched without it; what it puts later all the same changes nothing */
+Test(road, kept_back_bytes_are_pulled, .timeout = 60)
+{
+	uint64_t addr, x[4], *out, *in;
+	uint32_t rkey, before;
+
+	with_daemon(WSD_CAP_SAN);
+	connected();
+	out = (uint64_t *)((char *)b.road.base + WSD_REMOTE_PAGE + WSD_CTL_OUT);
+	in = (uint64_t *)((char *)a.road.base + WSD_REMOTE_PAGE + WSD_CTL_IN);
+	put(&b, &a, "12", 2);
+	memcpy((char *)b.road.base + b.mem->off_tx0 + 2, "345", 3);
+	out[4] = 42;
+	cr_assert_eq(b.road.source(b.road.conn, 0, &addr, &rkey), 0);
+	cr_assert_eq(b.road.source(b.road.conn, 1, &addr, &rkey), -EINVAL, "there is no ring 1");
+	cr_assert_eq(b.road.source(b.road.conn, 2, &addr, &rkey), -EINVAL);
+	cr_assert_eq(a.road.hold(a.road.conn, 2), 0);
+	cr_assert_eq(a.road.read(a.road.conn, WSD_CTL_OUT, 72, WSD_CTL_IN), -EINVAL);
+	cr_assert_eq(a.road.read(a.road.conn, WSD_CTL_OUT + 4, 8, WSD_CTL_IN), -EINVAL);
+	cr_assert_eq(a.road.read(a.road.conn, WSD_REMOTE_PAGE - 8, 8, WSD_CTL_IN), -EINVAL);
+	cr_assert_eq(a.road.read(a.road.conn, WSD_CTL_OUT, sizeof(struct wsd_remote_out), WSD_CTL_IN), 0);
+	a.road.release(a.road.conn);
+	read_done(&a, 1);
+	cr_assert_eq(in[4], 42);
+	cr_assert_eq(a.road.hold(a.road.conn, 2), 0);
+	cr_assert_eq(a.road.pull(a.road.conn, 1, 2, 3, addr, rkey), -EINVAL, "there is no ring 1");
+	cr_assert_eq(a.road.pull(a.road.conn, 2, 2, 3, addr, rkey), -EINVAL);
+	cr_assert_eq(a.road.pull(a.road.conn, 0, 2, 0, addr, rkey), -EINVAL);
+	cr_assert_eq(a.road.pull(a.road.conn, 0, 2, RING0 - 1, addr, rkey), -EINVAL, "over the ring's end");
+	cr_assert_eq(a.road.pull(a.road.conn, 0, 2, 3, UINT64_MAX - 9, rkey), -EINVAL);
+	cr_assert_eq(a.road.pull(a.road.conn, 0, 2, 3, addr, rkey), 0);
+	a.road.release(a.road.conn);
+	read_done(&a, 2);
+	cr_assert_eq(atomic_load(&a.road.state->head), 5);
+	cr_assert_eq(atomic_load(&a.mem->head), 5);
+	cr_assert_eq(memcmp((char *)a.road.base + a.mem->off_rx0, "12345", 5), 0);
+	before = atomic_load(&a.road.state->changes);
+	put(&b, &a, "345", 3);
+	while (atomic_load(&a.road.state->changes) == before)
+		control.drain(x, 4);
+	cr_assert_eq(atomic_load(&a.road.state->head), 5);
+	put(&b, &a, "67", 2);
+	cr_assert_eq(memcmp((char *)a.road.base + a.mem->off_rx0, "1234567", 7), 0);
+	cr_assert_eq(atomic_load(&a.road.state->error), 0);
+	close_both();
+	done();
+}
+
 /* --- what goes wrong --- */
 
 /* the offer of a came to nothing, b's still stands; of a nothing is left */
