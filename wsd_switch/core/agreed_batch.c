@@ -90,9 +90,8 @@ int batch_word(struct road *r, uint32_t n, bool flood)
 		r->batch_idle = 0;
 	else if (on && ++r->batch_idle > IDLE_MOST)
 		on = false;
-	/* the first answer says that nothing is kept back */
-	if (flood && !on && may(r))
-		on = publish(r, atomic_load(&r->rs->posted), atomic_load(&r->rs->posted));
+	if (flood && may(r))
+		on = true;
 	if (likely(on == r->batch))
 		return 0;
 	r->batch = on;
@@ -148,7 +147,10 @@ uint64_t batch_credit(const struct road *r)
 	return from < taken && atomic_load(&r->p.state->reads) != atomic_load(&r->reads_want) ? from : taken;
 }
 
-/* what the last question brought: it is X's, and may be torn */
+/*
+ * What the last question brought: it is X's, and may be torn. Then X was writing it while it was read, and looks at asleep behind that: as if
+ * nothing were kept back. So is one that was never written.
+ */
 static bool answer(const struct road *r, struct wsd_remote_out *ret)
 {
 	const uint64_t *in = (const uint64_t *)(const void *)&r->ctl->in;
@@ -208,18 +210,12 @@ static bool look(struct road *r)
 	if (atomic_load(&r->p.state->reads) != atomic_load(&r->reads_want))
 		return true;		/* its completion wakes us */
 	if (r->ask_out) {
-		if (!answer(r, &o)) {
-			r->asked_head = 0;
-		} else {
-			n = to_pull(r, head, &o);
-			if (n && !pull(r, head, &o, n))
-				return false;
-			if (n) {
-				r->ask_out = false;
-				return true;
-			}
-		}
+		n = answer(r, &o) ? to_pull(r, head, &o) : 0;
+		if (n && !pull(r, head, &o, n))
+			return false;
 		r->ask_out = false;
+		if (n)
+			return true;
 	}
 	if (r->asked_head == head + 1)
 		return true;
