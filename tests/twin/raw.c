@@ -7,8 +7,10 @@
  */
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "twin.h"
 
@@ -48,6 +50,19 @@ long tw_raw_write(int fd, const void *p, size_t n)
 long tw_raw_read(int fd, void *p, size_t n)
 {
 	return raw5(SYS_read, fd, (long)p, (long)n, 0, 0);
+}
+
+long tw_raw_ioctl(int fd, unsigned long req, void *arg)
+{
+	return raw5(SYS_ioctl, fd, (long)req, (long)arg, 0, 0);
+}
+
+short tw_raw_poll(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	struct timespec none = { 0, 0 };
+
+	return raw5(SYS_ppoll, (long)&p, 1, (long)&none, 0, 0) > 0 ? p.revents : 0;
 }
 
 void tw_kernel_state(int fd, struct tw_kernel *ret)

@@ -34,6 +34,21 @@ static int by_select(struct tw *t, bool p, short events, int timeout_ms)
 	return r;
 }
 
+/*
+ * A question may be what has RDMA begun, in a direction that nothing is sent on; and until the other end knows, a round trip, the socket is not
+ * writable. TCP is never so, but no program can rely on that: its next send might fill it. So it is let begin before the question.
+ */
+static void settle(struct tw *t, uint32_t events, int timeout_ms)
+{
+	struct pollfd p = { .fd = t->fd, .events = POLLOUT };
+	uint64_t end = tw_now_us() + 300000;
+
+	if (!t->device || timeout_ms != 0 || !(events & POLLOUT))
+		return;
+	while (poll(&p, 1, 0) == 0 && (tw_raw_poll(t->fd, POLLOUT) & POLLOUT) && tw_now_us() < end)
+		;
+}
+
 int tw_ready(struct tw *t, unsigned kind, short events, int timeout_ms)
 {
 	struct timespec ts = { timeout_ms / 1000, timeout_ms % 1000 * 1000000l };
@@ -42,6 +57,7 @@ int tw_ready(struct tw *t, unsigned kind, short events, int timeout_ms)
 	struct epoll_event ev = { .events = (uint32_t)events };
 	int r, ep;
 
+	settle(t, (uint32_t)events, timeout_ms);
 	errno = 0;
 	switch (kind % TW_READY_KINDS) {
 	default:
@@ -96,6 +112,8 @@ int tw_ep_wait(struct tw *t, unsigned kind, int max, int timeout_ms)
 	int r;
 
 	memset(ev, 0, sizeof(ev));
+	if (t->ep_in[t->me])
+		settle(t, t->ep_ev[t->me], timeout_ms);
 	errno = 0;
 	switch (kind % 4) {
 	default:

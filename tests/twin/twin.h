@@ -39,6 +39,7 @@ struct tw {
 	int family;		/* 4, 6 or 'm' (an IPv6 socket with a v4-mapped address) */
 	bool threads;		/* both ends are threads of one process */
 	bool nagle;
+	bool device;		/* RDMA: who asks may be a round trip early */
 
 	/* the plan: equal on both ends, index is the end */
 	uint64_t rng;
@@ -53,6 +54,7 @@ struct tw {
 	/* this end's own */
 	uint64_t seed;
 	uint64_t tx, rx;	/* offsets in the two streams */
+	uint64_t told;		/* tx at the last barrier */
 	int epfd;
 	int memfd;		/* a regular file for sendfile */
 	int pipe[2];		/* for splice */
@@ -100,6 +102,8 @@ void tw_end(struct tw *t);
 /* raw.c: system calls made in place, on the kernel's connection */
 long tw_raw_write(int fd, const void *p, size_t n);
 long tw_raw_read(int fd, void *p, size_t n);
+long tw_raw_ioctl(int fd, unsigned long req, void *arg);
+short tw_raw_poll(int fd, short events);		/* now */
 struct tw_kernel {
 	uint64_t sent;		/* first transmissions, in bytes (and FIN) */
 	uint64_t received;

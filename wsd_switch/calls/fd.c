@@ -194,7 +194,13 @@ WSD_EXPORT int ioctl(int fd, unsigned long req, ...)
 	if (req == FIOASYNC)
 		conn_to_tcp(k.c, WSD_R_OPTION);
 	r = real.ioctl(fd, req, arg);
-	if (r == 0 && req == SIOCINQ && unlikely(conn_agreed(k.c))) {
+	if (r == 0 && (req == SIOCOUTQ || req == SIOCOUTQNSD) && unlikely(conn_agreed(k.c))) {
+		/* first ours: on its way back to TCP a byte is counted twice rather than not at all */
+		v = (int)agreed_outq(k.t, k.c, fd, req == SIOCOUTQNSD);
+		r = real.ioctl(fd, req, arg);
+		if (r == 0)
+			*(int *)arg += v;
+	} else if (r == 0 && req == SIOCINQ && unlikely(conn_agreed(k.c))) {
 		int64_t q = agreed_inq(k.t, k.c, fd);
 
 		*(int *)arg = q < 0 ? 0 : q > INT_MAX ? INT_MAX : (int)q;

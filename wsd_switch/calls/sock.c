@@ -237,10 +237,13 @@ WSD_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_
 	}
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT)
 		eset_rearm(k.c);
+	if (level == SOL_SOCKET && name == SO_RCVLOWAT && conn_agreed(k.c)) {
+		r = agreed_lowat_set(k.t, k.c, fd, val, len);
+		call_end(&k);
+		return r;
+	}
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT && v > 1) {
 		atomic_fetch_or(&k.c->s->flags, S_LOWAT);
-		if (conn_agreed(k.c))
-			agreed_leave(k.c, WSD_R_OPTION);
 		if (conn_att(k.c)) {
 			uint32_t have;
 

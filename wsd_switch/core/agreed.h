@@ -6,9 +6,9 @@
  * (wsd/remote_session.h), which all processes of the end map. Each direction is plain TCP until Y granted and X started, then puts and
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
- * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_small.c many small frames at once; agreed_peek.c looking ahead; agreed_wait.c
- * sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_batch.c many small puts
- * at once; agreed_ctl.c life.
+ * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_small.c many small frames at once; agreed_peek.c looking ahead;
+ * agreed_lowat.c SO_RCVLOWAT; agreed_outq.c SIOCOUTQ; agreed_wait.c sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_batch.c many
+ * small puts at once; agreed_ctl.c life.
  *
  * Invariants:
  *   - a byte that send() returned for is posted, or TCP has it. Nothing waits for another call to be sent, but what Y's card can fetch;
@@ -51,6 +51,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint32_t epoch, ring0, ring1_max, fill_max;
 	uint32_t owner;			/* the process that has the queue pair; others only read and send on TCP */
 	uint32_t fetch_want;		/* STARTING: state->fetched when Start is known to be there; tx_lock */
+	uint32_t out_fetch;		/* state->fetched when what SIOCOUTQ asked for is known; tx_lock */
 	uint64_t granted_H;		/* H + 1 when the grant was seen first; tx_lock */
 	_Atomic uint32_t leave;		/* enum wsd_reason: X is to return, Y to grant nothing more */
 	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */
@@ -217,6 +218,30 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms);
 
 /* a receive of the kernel's that never sleeps, no cancellation point; C counts what was taken. Bytes, 0 at the end, -errno. rx_lock */
 ssize_t road_take(struct conn *c, int fd, struct iovec *io, int n, int flags);
+
+/* ---- agreed_lowat.c: SO_RCVLOWAT ---- */
+int agreed_lowat_set(struct thr *t, struct conn *c, int fd, const void *val, socklen_t len);	/* setsockopt() */
+/* rx_lock: whose mark the kernel has follows the direction's state */
+void lowat_follow(struct conn *c, int fd);
+/* rx_lock, CUT: the kernel says when it has n bytes */
+void lowat_kernel(struct conn *c, int fd, uint32_t n);
+/* rx_lock: fewer bytes than the mark are there. 1: readable all the same, 0: look again, -EAGAIN: it is not, and the kernel wakes for more */
+int lowat_below(struct conn *c, int fd);
+
+static inline bool lowat_any(const struct conn *c)
+{
+	return unlikely(atomic_load_explicit(&c->s->flags, memory_order_relaxed) & (S_LOWAT | S_LOWAT_CUT));
+}
+
+/* the program's mark; 1: none */
+static inline uint32_t lowat_of(const struct conn *c)
+{
+	return likely(!(atomic_load_explicit(&c->s->flags, memory_order_relaxed) & S_LOWAT)) ? 1 : atomic_load(&c->s->lowat);
+}
+
+/* ---- agreed_outq.c ---- */
+/* bytes sent that neither the kernel nor the peer's device has; unsent: only those that wait for the kernel (SIOCOUTQNSD) */
+uint32_t agreed_outq(struct thr *t, struct conn *c, int fd, bool unsent);
 
 /* ---- agreed_small.c ---- */
 #define ROAD_SMALL	512u

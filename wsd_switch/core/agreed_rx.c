@@ -35,6 +35,7 @@
 #define END_NAP_MS	1
 #define CHILD_NAP_MS	20
 #define PEEK_NAP_MS	2
+#define LOW_NAP_MS	2	/* a part of the mark was taken, and the kernel waits for all of it */
 #define ASK_NAP_MS	10		/* a question that the provider was too busy for is asked again */
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
 
@@ -43,6 +44,7 @@ struct need {
 	unsigned nap_ms;
 	bool quick;		/* in: what takes asking the kernel can wait: -EAGAIN at once */
 	enum ahead_end end;	/* of a peek */
+	uint32_t mark;		/* in: fewer bytes than these are as none (SO_RCVLOWAT); 0: any counts */
 	uint32_t changes;	/* of the road, before it was looked at */
 };
 
@@ -453,6 +455,24 @@ static ssize_t granted(struct conn *c, int fd, const struct vec *v, int flags)
 	return k;
 }
 
+/* k is pump()'s answer, where the program has, or had, a low-water mark */
+static ssize_t marked(struct conn *c, int fd, ssize_t k, struct need *n)
+{
+	lowat_follow(c, fd);
+	if (!(atomic_load(&c->s->flags) & S_LOWAT_CUT))
+		return k;
+	if (k == -EAGAIN)
+		lowat_kernel(c, fd, 1);
+	if (k <= 0 || (uint64_t)k >= n->mark || n->end == AHEAD_END || (atomic_load(&c->s->flags) & S_SHUT_RD))
+		return k;
+	if (n->end == AHEAD_FIN) {	/* of which the kernel says "readable" for good */
+		n->no_kernel = true;
+		n->nap_ms = END_NAP_MS;
+		return -EAGAIN;
+	}
+	return lowat_below(c, fd);
+}
+
 /* bytes, 0: look again, -EAGAIN: nothing, *n says how to wait; -ENODATA: end of stream; -errno */
 static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, int flags, struct need *n)
 {
@@ -465,10 +485,12 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		r->p.poll(r->p.conn);
 		sig_release();
 	}
-	*n = (struct need){ .quick = n->quick, .changes = road_changes(r) };
+	*n = (struct need){ .quick = n->quick, .mark = n->mark, .changes = road_changes(r) };
 	if (!agreed_lock(t, c, fd, &s->rx_lock))
 		return -ECONNRESET;
 	cnt_add(&s->sleepers, 1);
+	if (lowat_any(c))
+		lowat_follow(c, fd);
 	switch (atomic_load(&r->rs->ystate)) {
 	case WSD_Y_GRANTED:
 		k = granted(c, fd, v, flags);
@@ -485,12 +507,14 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		k = -ENODATA;
 	/* that was one step; a peek shows all that is there, as TCP does */
 	if (k > 0 && (flags & MSG_PEEK) && (size_t)k < v->len) {
-		k = agreed_ahead(c, fd, v, flags, flags & MSG_WAITALL ? &n->end : NULL);
+		k = agreed_ahead(c, fd, v, flags, (flags & MSG_WAITALL) || lowat_any(c) ? &n->end : NULL);
 		if (k == -EAGAIN)
 			k = 0;		/* Start is there */
 		if (n->end == AHEAD_FIN && !ask_end(c))
 			n->end = AHEAD_END;
 	}
+	if (lowat_any(c))
+		k = marked(c, fd, k, n);
 	cnt_add(&s->sleepers, -1u);
 	agreed_unlock(&s->rx_lock);
 	return k;
@@ -509,6 +533,8 @@ void agreed_rx_dead(struct thr *t, struct conn *c, int fd)
 		atomic_store(&r->rs->ystate, WSD_Y_DONE);
 	else if (y == WSD_Y_GRANTED)
 		give_up_grant(c);
+	if (lowat_any(c))
+		lowat_follow(c, fd);
 	agreed_unlock(&c->s->rx_lock);
 }
 
@@ -606,7 +632,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	struct need n = { 0 };
 	/* the kernel, too; who may wait spins first, which costs no system call, where the last bytes came by the ring */
 	bool ask = atomic_load_explicit(&r->by_frames, memory_order_relaxed);
-	size_t got = 0;
+	size_t got = 0, low = lowat_of(c) < v->len ? lowat_of(c) : v->len;	/* what is worth returning with */
 	ssize_t k;
 	int e;
 
@@ -618,7 +644,9 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		struct iovec io = { &x, 1 };
 		struct vec one = { &io, 1, 0, 1 };
 
-		return agreed_recv(t, c, fd, &one, (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK) < 0 ? -1 : 0;
+		k = agreed_recv(t, c, fd, &one, (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK);
+		/* once it has waited the kernel's loop is over, for whatever reason */
+		return k < 0 && (nb || (errno != EAGAIN && errno != EINTR)) ? -1 : 0;
 	}
 	if (unlikely((e = kept(s)) != 0))
 		return fail(e);
@@ -628,7 +656,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		want_return(c);		/* a second process: fork by itself returned nothing (A4) */
 	for (;;) {
 		uint32_t y, changes;
-		bool beside;
+		bool beside, more;
 
 		r = road_of(c);		/* another one after a renewal */
 		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0)	/* closed while we slept: it may be another file's */
@@ -641,14 +669,16 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (y == WSD_Y_PLAIN || y == WSD_Y_DONE) {
 			if (!nb)
 				agreed_obey(t, c, fd, true);	/* it may sleep there */
-			beside = !nb && sends(r) && (~flags & (MSG_PEEK | MSG_WAITALL)) && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & S_LOWAT);
+			/* with a mark the kernel waits for all of it, as it is to; but not for what the road brought of it */
+			more = got && got < low && !(flags & MSG_WAITALL);
+			beside = !nb && (more || (sends(r) && (~flags & (MSG_PEEK | MSG_WAITALL)) && !lowat_any(c)));
 			k = rx_plain(t, c, fd, v, beside || (got && !(flags & MSG_WAITALL)) ? flags | MSG_DONTWAIT : flags);
 			if (k == RX_AGAIN)
 				continue;
 			if (k <= 0 && !got && unlikely((e = kept(s)) != 0))	/* met while the return was sent just now */
 				return fail(e);
-			if (unlikely(beside) && (k > 0 ? (size_t)k < v->len && (flags & MSG_WAITALL)
-						       : k < 0 && errno == EAGAIN && (!got || (flags & MSG_WAITALL)))) {
+			if (unlikely(beside) && (k > 0 ? (size_t)k < v->len && ((flags & MSG_WAITALL) || got + (size_t)k < low)
+						       : k < 0 && errno == EAGAIN && (!got || more || (flags & MSG_WAITALL)))) {
 				if (k > 0) {
 					got += (size_t)k;
 					vec_skip(v, (size_t)k);
@@ -656,7 +686,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 				}
 				if (until < 0)
 					until = agreed_timeout(c, fd, SO_RCVTIMEO);
-				k = road_sleep(t, c, fd, POLLIN | (agreed_rest(c) ? POLLOUT : 0), until, 0, changes);
+				k = road_sleep(t, c, fd, POLLIN | (agreed_rest(c) ? POLLOUT : 0), until, more ? LOW_NAP_MS : 0, changes);
 				if (k < 0)
 					return got ? (ssize_t)got : fail((int)-k);
 				continue;
@@ -677,7 +707,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		n.quick = !nb && !ask && !got;	/* with bytes in hand all that is there goes with them, as in TCP */
 		k = pump(t, c, fd, v, flags, &n);
 		if (k > 0 && unlikely(flags & MSG_PEEK)) {
-			if (nb || !(flags & MSG_WAITALL) || (size_t)k == v->len || n.end == AHEAD_END)
+			if (nb || (!(flags & MSG_WAITALL) && (size_t)k >= low) || (size_t)k == v->len || n.end == AHEAD_END)
 				return k;
 			if (until < 0)
 				until = agreed_timeout(c, fd, SO_RCVTIMEO);
@@ -710,7 +740,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 				atomic_store(&s->kept_err, (int)-k);
 			return got ? (ssize_t)got : fail((int)-k);
 		}
-		if (got && !(flags & MSG_WAITALL))
+		if (got >= low && !(flags & MSG_WAITALL))
 			return (ssize_t)got;
 		if (nb && !got)
 			batch_ask(t, c, fd, &n.nap_ms);
@@ -718,6 +748,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			agreed_obey(t, c, fd, true);	/* it is going to wait, or to turn in a loop that is as good as waiting */
 		if (nb)
 			return got ? (ssize_t)got : fail(EAGAIN);
+		if (lowat_any(c) && agreed_plain_in(c))
+			continue;	/* it returned just now, and the kernel's mark is the program's again */
 		if (until < 0)
 			until = agreed_timeout(c, fd, SO_RCVTIMEO);
 		agreed_obey(t, c, fd, true);
@@ -748,13 +780,14 @@ uint64_t agreed_ring_in(struct conn *c)
 static bool readable(struct thr *t, struct conn *c, int fd, struct need *n)
 {
 	char x;
-	struct iovec io = { &x, 1 };
-	struct vec v = { &io, 1, 0, 1 };
+	/* with a mark all bytes are counted up to it, and none shown */
+	struct iovec io = { n->mark > 1 ? NULL : &x, n->mark > 1 ? n->mark : 1 };
+	struct vec v = { &io, 1, 0, io.iov_len };
 	ssize_t k;
 	int i;
 
 	for (i = 0; i < 64; i++) {
-		k = pump(t, c, fd, &v, MSG_PEEK, n);
+		k = pump(t, c, fd, &v, n->mark > 1 ? MSG_PEEK | MSG_TRUNC : MSG_PEEK, n);
 		if (k < 0 && k != -EAGAIN && k != -ENODATA)
 			atomic_store(&c->s->kept_err, (int)-k);		/* it is told once, and not to us */
 		if (k)
@@ -805,7 +838,7 @@ void agreed_swallow(struct thr *t, struct conn *c, int fd)
 uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t *ret_mask, unsigned *ret_nap)
 {
 	struct road *r = road_of(c);
-	struct need n = { 0 };
+	struct need n = { .mark = lowat_of(c) };
 	uint32_t got = 0, x, y;
 	int e = errno;
 

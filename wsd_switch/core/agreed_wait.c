@@ -430,7 +430,8 @@ static uint32_t kernel_now(int fd, uint32_t events)
 
 uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap)
 {
-	bool plain = agreed_plain_in(c), after;
+	/* with a mark that is ours what the kernel said counts as little as with frames */
+	bool plain = agreed_plain_in(c) && !(atomic_load_explicit(&c->s->flags, memory_order_relaxed) & S_LOWAT_CUT), after;
 	uint32_t got = agreed_events(t, c, fd, wanted, ret_ask, ret_nap), e;
 
 	after = agreed_plain_in(c);

@@ -105,7 +105,8 @@ struct eset {
 	_Atomic uint32_t relist;	/* some are not listed yet */
 	struct waiter wake;		/* its place stays with this memory, set after set */
 	bool wake_on;			/* both descriptors are in the kernel's set */
-	bool road_turn;			/* with room for one event: the roads before the kernel */
+	bool road_turn;			/* with room for one event: the roads before the kernel, which may have kept one of them out just now */
+	bool road_alone;		/* the kernel's event was of the only road */
 	_Atomic uint32_t foreign;	/* a parent's wake descriptors are in it */
 	int wake_fd;
 	uint32_t wake_gen;
@@ -1529,6 +1530,7 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 	if (unlikely(atomic_load(&s->relist)))
 		relist(s);
 	n_roads = atomic_load(&s->n_roads);
+	s->road_alone = false;
 	if (!n_roads)
 		return n;
 	i = s->road_rot++ % n_roads;
@@ -1541,6 +1543,7 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 			i = 0;
 		r = atomic_load_explicit(&atomic_load(&s->roads)[i], memory_order_relaxed);
 		rep = r->round == s->round && r->ev_idx < n_kernel && !s->ambiguous;
+		s->road_alone = rep && n_roads == 1;
 		if (unlikely(!conn_agreed(r->c))) {
 			if (r->hold | r->extra) {	/* the session is over, and the kernel knows all there is */
 				r->hold = r->extra = 0;
@@ -1593,6 +1596,8 @@ static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, 
 		s->round++;
 	n = look(s, ev, n, n + (max - n + 1) / 2, &seen);
 	n = look_roads(t, s, ev, (uint32_t)n_kernel, n, max, ret_nap);
+	/* not without need: what TCP reports together is then told in two */
+	s->road_turn = max == 1 && n_kernel > 0 && !s->road_alone;
 	lock_drop(&s->lock);
 	return n;
 }
@@ -1721,7 +1726,6 @@ static int road_wait(struct thr *t, struct eset *s, int epfd, struct epoll_event
 		/* what there is now, the kernel's first; with room for one, in turns */
 		road_woke(t);
 		flush_set(s, t);
-		s->road_turn = !s->road_turn;
 		n = max == 1 && s->road_turn ? joined(t, s, ev, -1, max, &nap) : 0;
 		if (n == 0) {
 			m = kernel_wait(s, epfd, ev, max > 1 ? (max + 1) / 2 : 1, &none, NULL);

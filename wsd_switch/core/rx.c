@@ -347,7 +347,7 @@ void rx_lowat_restore(struct conn *c, int fd)
 {
 	int v = (int)atomic_load(&c->s->lowat), e = errno;
 
-	if (!conn_att(c) || rx_avail(c) != 0)
+	if (conn_agreed(c) || rx_avail(c) != 0)		/* over a road: agreed_lowat.c */
 		return;
 	atomic_fetch_and(&c->s->flags, ~S_LOWAT_CUT);
 	real.setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &v, sizeof(v));

@@ -241,7 +241,7 @@ static inline void lock_drop(_Atomic uint32_t *l)
 #define S_FOREIGN	0x0080u		/* another program image may hold the socket */
 #define S_ATTACHED	0x0100u
 #define S_TOLD_RESET	0x0400u		/* ECONNRESET for unread ring bytes was given (G21) */
-#define S_LOWAT_CUT	0x0200u		/* the kernel's low-water mark is lower by what the ring held (G23) */
+#define S_LOWAT_CUT	0x0200u		/* the kernel's low-water mark is lower by what the ring held (G23), or ours (agreed_lowat.c) */
 #define S_CMSG		0x0800u		/* an option was set that makes recvmsg give control data */
 #define S_HANDED	0x1000u		/* unread ring bytes were handed on, and the socket says so (mark.c) */
 #define S_LEFT		0x2000u		/* ... to an image that does not run under us, and is no holder any more */
@@ -260,6 +260,7 @@ struct side {
 	_Atomic uint32_t flags;			/* S_*; only ever set, but S_LOWAT */
 	_Atomic int32_t kept_err;		/* error met after bytes had moved (G12) */
 	_Atomic uint32_t lowat;
+	_Atomic uint32_t lowat_now;		/* S_LOWAT_CUT over a road: the kernel's; rx_lock */
 	_Atomic uint32_t holders;		/* processes that hold the socket, as far as we know */
 	/* sending: X */
 	_Alignas(64) _Atomic uint64_t H;	/* bytes handed to TCP */

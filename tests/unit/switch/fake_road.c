@@ -147,10 +147,13 @@ static bool step(struct fake_end *e)
 			cr_assert_gt(y->pulls, 0);
 		y->nudges++;		/* it wakes, also with nothing new */
 		completed(y);
-		e->done = p->at + p->n;
+		e->put = p->at + p->n;
+		if (!e->unsignalled)
+			e->done = e->put;
 		break;
 	case FAKE_FETCH:
 		late_out(e);
+		e->done = e->put;
 		e->fetched++;
 		break;
 	case FAKE_READ:

@@ -45,7 +45,7 @@ struct fake_end {
 	struct fake_post late[FAKE_POSTS];
 	unsigned late_n;
 	/* completions not taken by poll() so far */
-	uint64_t done, in_head;
+	uint64_t done, put, in_head;
 	uint32_t fetched, nudges, reads;
 	/* the peer's answer to a read or a pull: it lands at once, or with fake_land() */
 	struct fake_post asked_for;
@@ -55,6 +55,7 @@ struct fake_end {
 	int32_t error;
 	/* what the test wants of this end */
 	unsigned no_slot;	/* so many hold()s answer 1 */
+	bool unsignalled;	/* a put is completed by the next fetch only */
 	bool done_held;		/* completions of puts and fetches stay with the adapter */
 	bool reads_held;	/* answers stay under way */
 	bool stopped;

@@ -999,6 +999,7 @@ Test(rules_agreed, a9_idle_stays_idle, .timeout = 10)
 /* a receive of nothing waits for data, takes none, and does not turn in circles where there is some (twin seed 20 over RDMA) */
 Test(rules_agreed, receive_of_nothing, .timeout = 10)
 {
+	struct timeval tv = { 0, 10000 };
 	char x;
 
 	framed();
@@ -1008,6 +1009,10 @@ Test(rules_agreed, receive_of_nothing, .timeout = 10)
 	cr_assert_eq(recv(b, &x, 0, 0), 0);
 	expect_str(b, 10, "abc");
 	expect_err(recv(b, &x, 0, MSG_DONTWAIT), EAGAIN);
+	/* what ended the wait is not asked */
+	cr_assert_eq(setsockopt(b, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+	cr_assert_eq(recv(b, &x, 0, 0), 0);
+	expect_err(recv(b, &x, 1, 0), EAGAIN);
 }
 
 /* the end of a frame is not held back; the program sees, and gets back, its own setting */

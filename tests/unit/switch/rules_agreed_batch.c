@@ -4,6 +4,7 @@
  *
  * Random floods with nobody who calls for the sender afterwards are in rules_agreed.c (a3_floods); here is each rule by hand.
  */
+#include <sys/ioctl.h>
 #include <sys/select.h>
 
 #include "tests/unit/switch/fake_ends.h"
@@ -60,6 +61,24 @@ static void nothing_there(void)
 	char c;
 
 	expect_err(recv(b, &c, 1, MSG_DONTWAIT), EAGAIN);
+}
+
+/* who asks what has not arrived may be about to leave: it goes */
+Test(batch, outq_sends_what_is_kept)
+{
+	int q = -1, i;
+
+	batching(NULL);
+	say("12");
+	cr_assert_eq(kept(), 2);
+	cr_assert_eq(ioctl(a, TIOCOUTQ, &q), 0);
+	cr_assert_eq(kept(), 0);
+	cr_assert_eq(q, 3);
+	fake_done(X);
+	for (i = 0; i < 3; i++)
+		fake_all();
+	cr_assert_eq(ioctl(a, TIOCOUTQ, &q), 0);
+	cr_assert_eq(q, 0);
 }
 
 Test(batch, small_sends_go_together)

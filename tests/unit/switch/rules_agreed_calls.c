@@ -5,6 +5,7 @@
  * What a peek shows and FIONREAD counts over both roads, urgent bytes, shutdown of one side: each by hand.
  */
 #include <limits.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -1179,4 +1180,96 @@ Test(calls, statistics_know_of_roads)
 	for (i = 0; i < WSD_STATS_REASONS; i++)
 		cr_expect_eq(f->slot[0].reason[i], 0, "reason %u", i);
 	close(fd);
+}
+
+/* ---- SIOCOUTQ ---- */
+
+static int outq(unsigned long which)
+{
+	int q = -1;
+
+	cr_assert_eq(ioctl(a, which, &q), 0);
+	return q;
+}
+
+/* what the peer's device does not have is on its way; that its program has not read it is not asked. Puts without a completion are asked for */
+Test(calls, outq_counts_the_ring)
+{
+	unsigned fetches;
+
+	framed();
+	X->unsignalled = true;
+	cr_assert_eq(outq(SIOCOUTQ), 0);
+	fetches = X->fetches;
+	cr_assert_eq(send(a, "abc", 3, 0), 3);
+	cr_assert_eq(outq(SIOCOUTQ), 3);
+	cr_assert_eq(outq(SIOCOUTQNSD), 0);
+	cr_assert_eq(outq(SIOCOUTQ), 3);
+	cr_assert_eq(X->fetches - fetches, 1, "one is enough");
+	cr_assert_eq(send(a, "de", 2, 0), 2);
+	cr_assert_eq(outq(SIOCOUTQ), 5);
+	cr_assert_eq(fake_step(X, 100), 4, "a seam, two puts and a fetch");
+	cr_assert_eq(outq(SIOCOUTQ), 2);
+	fake_step(X, 100);
+	cr_assert_eq(outq(SIOCOUTQ), 0);
+	cr_assert_eq(X->fetches - fetches, 2);
+	expect_str(b, 10, "abcde");
+}
+
+static void until_acknowledged(void)
+{
+	int i;
+
+	for (i = 0; i < 2000 && outq(SIOCOUTQ); i++)
+		usleep(1000);
+	cr_assert_eq(outq(SIOCOUTQ), 0);
+}
+
+/* shut down: it becomes 0 all the same; by frames it is the kernel's */
+Test(calls, outq_to_the_end)
+{
+	framed();
+	X->unsignalled = true;
+	X->no_slot = 1;
+	cr_assert_eq(send(a, "frame", 5, 0), 5);
+	cr_assert_eq(send(a, "ring", 4, 0), 4);
+	cr_assert_geq(outq(SIOCOUTQ), 4);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	cr_assert_geq(outq(SIOCOUTQ), 4);
+	fake_step(X, 100);
+	until_acknowledged();
+}
+
+/* on their way back to TCP bytes are counted there; a road that failed leaves them to the daemons */
+Test(calls, outq_of_a_return)
+{
+	struct fake_opt o = { .sndbuf = 4096, .rcvbuf = 4096, .ring0 = 65536 };
+	char buf[20000] = { 0 };
+	size_t sent = 0, got = 0;
+	int q;
+
+	make_ends(&o);
+	fake_grant(Y);
+	fake_start(X);
+	while (sent < 60000) {
+		cr_assert_eq(send(a, buf, sizeof(buf), 0), sizeof(buf));
+		sent += sizeof(buf);
+	}
+	cr_assert_eq(outq(SIOCOUTQ), (int)sent);
+	fake_fail_both(-ECONNRESET);
+	agreed_leave(ca, WSD_R_RDMA_FAILED);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	q = outq(SIOCOUTQ);
+	cr_assert(q >= (int)sent / 2 && q <= (int)sent + (int)WSD_FRAME_SIZE, "%d of %zu", q, sent);	/* but for what TCP has brought */
+	cr_assert_geq(outq(SIOCOUTQNSD), (int)sent / 4);
+	while (got < sent) {
+		ssize_t r = recv(b, buf, sizeof(buf), MSG_DONTWAIT);
+
+		if (r > 0)
+			got += (size_t)r;
+		else
+			obey(X);
+	}
+	until_acknowledged();
 }
