@@ -464,14 +464,6 @@ no:
 	return false;
 }
 
-/* not now; TCP serves meanwhile, and after a few tries for good */
-static void offer_lost(struct conn *c, uint32_t why)
-{
-	atomic_store(&c->why, why);
-	c->offer_next = (atomic_load(&c->s->C) + atomic_load(&c->s->H) + 4096) * 2;
-	atomic_store(&c->stage, ++c->lost >= 8 ? ST_TCP : ST_NEW);
-}
-
 static void hide(void);
 
 /* a session that failed: soon again, then less and less often, until one holds; at once when devices or links have changed */
@@ -485,6 +477,21 @@ static void offer_later(struct conn *c, uint32_t why)
 	c->offer_next = 0;
 	atomic_store(&c->why, why);
 	atomic_store(&c->stage, ST_NEW);
+}
+
+/*
+ * Not now; TCP serves meanwhile, and after a few tries for good. Where there may be a session after one that failed it is a matter of time
+ * instead: an old connection would have to carry as much again as it ever has.
+ */
+static void offer_lost(struct conn *c, uint32_t why)
+{
+	if (c->retry_at) {
+		offer_later(c, why);
+		return;
+	}
+	atomic_store(&c->why, why);
+	c->offer_next = (atomic_load(&c->s->C) + atomic_load(&c->s->H) + 4096) * 2;
+	atomic_store(&c->stage, ++c->lost >= 8 ? ST_TCP : ST_NEW);
 }
 
 static void offer(struct conn *c, int fd)
@@ -684,6 +691,7 @@ static void attach(struct conn *c)
 /* what may be otherwise a while later is tried again */
 static void refused(struct conn *c, uint32_t why)
 {
+	log_debug("conn %u: the offer came to nothing (reason %u)", c->index, why);
 	switch (why) {
 	case WSD_R_NONE:
 	case WSD_R_NO_DAEMON:
