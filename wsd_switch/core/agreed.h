@@ -65,6 +65,10 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	struct bulk bulk, flood;
 	/* agreed_batch.c, X: ring bytes the card has; the rest up to posted is kept back. tx_lock */
 	_Atomic uint64_t given;
+	_Atomic uint64_t credit_seen;	/* check of the last credit, and what it said */
+	_Atomic uint32_t credit_flags;
+	uint64_t now;			/* ticks: this send's beginning; tx_lock */
+	_Atomic uint64_t polled;	/* ticks: completions were taken */
 	uint64_t put_cost, put_when, put_pause;	/* ticks */
 	uint32_t batch_idle;
 	bool batch;
@@ -194,7 +198,7 @@ bool batch_keep(struct road *r);
 int batch_word(struct road *r, uint32_t n, bool flood);
 /* X, posting: all up to posted. As the road's put() */
 int batch_put(struct road *r);
-void batch_cost(struct road *r, uint64_t ticks);	/* a put took so long, and is over */
+void batch_cost(struct road *r);	/* a put of this send is over */
 /* tx_lock, FRAMED: what is kept back goes now; false: it cannot */
 bool batch_flush(struct conn *c);
 void agreed_flush(struct thr *t, struct conn *c, int fd);	/* the same without the lock */
@@ -294,6 +298,7 @@ int road_wait_fd(void);			/* -1: none */
 int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t until, unsigned nap_ms, uint32_t changes);
 /* look at the road, and now and then at fd, for a moment without sleeping; true: look again. changes: road_changes() before the last look */
 bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes);
+void road_poll(struct road *r, unsigned us);	/* take completions, if nobody did for so long */
 void road_pause(const struct road *r);	/* between two looks of who spins */
 int64_t agreed_timeout(struct conn *c, int fd, int name);	/* when a call that begins now is over, by SO_RCVTIMEO or SO_SNDTIMEO; 0: never */
 int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */

@@ -67,18 +67,20 @@ bool batch_keep(struct road *r)
 	uint64_t given = atomic_load_explicit(&r->given, memory_order_relaxed), posted = atomic_load_explicit(&r->rs->posted, memory_order_relaxed);
 
 	if (!r->batch || posted - given >= road_tx_size(r) / KEEP_PART ||
-	    (atomic_load_explicit(&r->p.state->done, memory_order_acquire) >= given && tsc_now() - r->put_when >= r->put_pause) ||
+	    (atomic_load_explicit(&r->p.state->done, memory_order_acquire) >= given && (int64_t)(r->now - r->put_when) >= (int64_t)r->put_pause) ||
 	    !publish(r, given, posted))
 		return false;
 	atomic_thread_fence(memory_order_seq_cst);
 	return !asleep(r, given);
 }
 
-void batch_cost(struct road *r, uint64_t ticks)
+void batch_cost(struct road *r)
 {
+	uint64_t now = tsc_now(), ticks = now - r->now;
+
 	r->put_cost += ticks / 8 - r->put_cost / 8;
 	r->put_pause = r->put_cost * COST_TIMES < (uint64_t)US(COST_MOST_US) ? r->put_cost * COST_TIMES : (uint64_t)US(COST_MOST_US);
-	r->put_when = tsc_now();
+	r->put_when = now;
 }
 
 int batch_word(struct road *r, uint32_t n, bool flood)

@@ -117,7 +117,7 @@ void bulk_count(struct bulk *b, size_t n, uint64_t now)
 
 bool bulk_by_tcp(struct road *r, size_t len, bool *ret_flood)
 {
-	uint64_t now = tsc_now();
+	uint64_t now = r->now = tsc_now();
 
 	*ret_flood = false;
 	if (len >= BULK_LEN)

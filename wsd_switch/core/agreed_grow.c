@@ -79,7 +79,7 @@ void agreed_grow_rx(struct conn *c)
 	uint64_t w[3], addr;
 	uint32_t size, rkey;
 
-	if (!r->p.ring1 || r->told_ring1 || r->grow_failed || !road_record(r, WSD_CTL_WANT, w, 1))
+	if (likely(!__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED)) || !r->p.ring1 || r->told_ring1 || r->grow_failed || !road_record(r, WSD_CTL_WANT, w, 1))
 		return;
 	if (w[0] > r->ring1_max)
 		w[0] = r->ring1_max;

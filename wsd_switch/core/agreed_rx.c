@@ -42,6 +42,7 @@
 struct need {
 	bool no_kernel;		/* what the kernel has is not to be read now: do not wait for POLLIN */
 	unsigned nap_ms;
+	bool polled;		/* in: completions were taken just now */
 	bool quick;		/* in: what takes asking the kernel can wait: -EAGAIN at once */
 	enum ahead_end end;	/* of a peek */
 	uint32_t mark;		/* in: fewer bytes than these are as none (SO_RCVLOWAT); 0: any counts */
@@ -480,11 +481,8 @@ static ssize_t pump(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	struct side *s = c->s;
 	ssize_t k = 0;
 
-	if (road_mine(r)) {
-		sig_hold();
-		r->p.poll(r->p.conn);
-		sig_release();
-	}
+	if (road_mine(r) && !n->polled)
+		road_poll(r, 0);
 	*n = (struct need){ .quick = n->quick, .mark = n->mark, .changes = road_changes(r) };
 	if (!agreed_lock(t, c, fd, &s->rx_lock))
 		return -ECONNRESET;
@@ -753,7 +751,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (until < 0)
 			until = agreed_timeout(c, fd, SO_RCVTIMEO);
 		agreed_obey(t, c, fd, true);
-		if (road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes) || !ask) {
+		n.polled = road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes);
+		if (n.polled || !ask) {
 			ask = true;	/* what ended the spin may be the kernel's; and before a sleep it is asked */
 			continue;
 		}

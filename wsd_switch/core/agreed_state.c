@@ -81,11 +81,18 @@ void road_credit(struct road *r, uint32_t *ret_flags)
 	struct wsd_remote *rs = r->rs;
 	uint64_t w[2], have = atomic_load_explicit(&rs->cursor, memory_order_relaxed);
 
+	/* the last one again */
+	if (likely(word(&r->ctl->credit.check) == atomic_load_explicit(&r->credit_seen, memory_order_relaxed))) {
+		*ret_flags = atomic_load_explicit(&r->credit_flags, memory_order_relaxed);
+		return;
+	}
 	*ret_flags = 0;
 	if (!road_record(r, WSD_CTL_CREDIT, w, 2))
 		return;
 	*ret_flags = (uint32_t)w[1];
 	r->peer_reads = w[1] & WSD_CREDIT_READS;
+	atomic_store_explicit(&r->credit_flags, (uint32_t)w[1], memory_order_relaxed);
+	atomic_store_explicit(&r->credit_seen, wsd_remote_check(r->nonce, WSD_CTL_CREDIT, w, 2), memory_order_release);
 	/* behind what we know: an older one; beyond what was posted: nonsense, and ignored, for it gives the peer nothing but garbage */
 	if (w[0] > have && w[0] <= atomic_load_explicit(&rs->posted, memory_order_relaxed))
 		atomic_store_explicit(&rs->cursor, w[0], memory_order_release);
@@ -115,7 +122,8 @@ static bool seam_get(const struct road *r, uint32_t n, struct wsd_seam *ret)
 	const struct wsd_seam *f = &r->rs->fill_seam[n % WSD_REMOTE_SEAMS];
 	uint64_t w[3];
 
-	if (road_record(r, (uint32_t)WSD_CTL_SEAM(n % WSD_REMOTE_SEAMS), w, 3) && (uint32_t)w[2] == n) {
+	if (word((const uint64_t *)(const void *)&r->ctl->seam[n % WSD_REMOTE_SEAMS] + 2) << 32 >> 32 == n &&
+	    road_record(r, (uint32_t)WSD_CTL_SEAM(n % WSD_REMOTE_SEAMS), w, 3) && (uint32_t)w[2] == n) {
 		*ret = (struct wsd_seam){ .ring_off = w[0], .tcp_off = w[1], .n = n, .ring = (uint32_t)(w[2] >> 32) };
 		return true;
 	}

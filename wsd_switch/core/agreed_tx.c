@@ -41,6 +41,8 @@
 #define NB_FORGET_US	2e6
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
+#define POLL_EVERY_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
+#define POLL_BATCH_US	20
 #define QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
 
 struct want {
@@ -129,7 +131,6 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 	uint32_t ring = posted >= atomic_load_explicit(&rs->ring1_from, memory_order_relaxed), size = ring ? road_tx_size(r) : r->ring0;
 	struct wsd_seam seam;
 	int due = road_seam(r, atomic_load_explicit(&c->s->H, memory_order_relaxed), &seam), k = 0;
-	uint64_t t0;
 
 	if (due < 0 || (due > 0 && !batch_flush(c)) || r->p.hold(r->p.conn, 4) != 0)
 		return 0;
@@ -148,7 +149,6 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 		r->p.release(r->p.conn);
 		return n;
 	}
-	t0 = tsc_now();
 	k = batch_word(r, n, flood);
 	if (due && !k) {
 		uint64_t w[4] = { seam.ring_off, seam.tcp_off, (uint64_t)seam.ring << 32 | seam.n, seam.check };
@@ -158,7 +158,8 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 	if (!k)
 		k = batch_put(r);
 	r->p.release(r->p.conn);
-	batch_cost(r, tsc_now() - t0);
+	if (r->batch)
+		batch_cost(r);
 	/* hold() promised room: a road that refuses all the same is not used again, and the return brings these bytes (A4) */
 	if (unlikely(k))
 		agreed_leave(c, WSD_R_RDMA_FAILED);
@@ -428,13 +429,16 @@ bool agreed_rest(const struct conn *c)
 
 /* ---- keeping the connection (A9) ---- */
 
+static bool due_quiet(const struct road *r)
+{
+	return (int64_t)(r->now - r->last_tcp) > (int64_t)US(QUIET_US);
+}
+
 /* tx_lock held, no frame under way, a put was just made. What the kernel does not take now is due again at the next send. */
 static void quiet(struct conn *c, int fd)
 {
 	struct road *r = road_of(c);
 
-	if (likely(tsc_now() - r->last_tcp < (uint64_t)US(QUIET_US)))
-		return;
 	batch_flush(c);
 	road_frame_set(r, atomic_load(&c->s->H), WSD_FRAME_EMPTY, 0, atomic_load(&r->rs->posted));
 	keep(c, push(c, fd, NULL));
@@ -489,7 +493,7 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		nagle_now(c, fd, tcp && v->len < BULK_LEN);
 		if (n)
 			k = put(c, v, n, flood);
-		if (k > 0)
+		if (k > 0 && unlikely(due_quiet(r)))
 			quiet(c, fd);
 		if (k == 0 && cfg.no_overflow && !road_error(r)) {
 			w->nap_ms = ROOM_NAP_MS;
@@ -702,11 +706,8 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		r = road_of(c);		/* another one after a renewal */
 		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0)	/* closed while we slept: it may be another file's */
 			return ended(t, c, done, EBADF, flags);
-		if (road_mine(r)) {
-			sig_hold();
-			r->p.poll(r->p.conn);
-			sig_release();
-		}
+		if (road_mine(r))
+			road_poll(r, r->batch ? POLL_BATCH_US : POLL_EVERY_US);
 		changes = road_changes(r);
 		agreed_obey(t, c, fd, false);
 		x = atomic_load_explicit(&r->rs->xstate, memory_order_relaxed);
@@ -718,10 +719,12 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		}
 		if (x == WSD_X_ENDED)
 			return ended(t, c, done, EPIPE, flags);
-		if (until < 0)
-			until = nb ? 0 : agreed_timeout(c, fd, SO_SNDTIMEO);
 		if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
-			int e = wait_start(t, c, fd, nb, until, &since, changes);
+			int e;
+
+			if (until < 0)
+				until = nb ? 0 : agreed_timeout(c, fd, SO_SNDTIMEO);
+			e = wait_start(t, c, fd, nb, until, &since, changes);
 
 			if (e)
 				return ended(t, c, done, -e, flags);
@@ -745,6 +748,8 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			return ended(t, c, done, EAGAIN, flags);
 		if (w.nap_ms && !w.events && wait_credit(t, c, v->len))
 			continue;
+		if (until < 0)
+			until = agreed_timeout(c, fd, SO_SNDTIMEO);
 		k = road_sleep(t, c, fd, w.events, until, w.nap_ms, changes);
 		if (k < 0)
 			return ended(t, c, done, (int)-k, flags);

@@ -284,6 +284,18 @@ int road_wait_fd(void)
 
 /* ---- one connection ---- */
 
+void road_poll(struct road *r, unsigned us)
+{
+	uint64_t now = tsc_now();
+
+	if (us && now - atomic_load_explicit(&r->polled, memory_order_relaxed) < (uint64_t)US(us))
+		return;
+	sig_hold();
+	r->p.poll(r->p.conn);
+	sig_release();
+	atomic_store_explicit(&r->polled, now, memory_order_relaxed);
+}
+
 /* a software device works on the CPUs that we spin on */
 void road_pause(const struct road *r)
 {
@@ -304,8 +316,10 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 		sig_hold();
 		r->p.poll(r->p.conn);
 		sig_release();
-		if (road_changes(r) != changes)
+		if (road_changes(r) != changes) {
+			atomic_store_explicit(&r->polled, tsc_now(), memory_order_relaxed);
 			return 1;
+		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			return -1;
 		now = tsc_now();

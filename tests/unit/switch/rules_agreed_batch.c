@@ -10,7 +10,7 @@
 #include "tests/unit/switch/fake_ends.h"
 
 #define LONG	20000		/* ms: not reached */
-#define EVER	(~0ull)
+#define EVER	(~0ull >> 1)
 
 TestSuite(batch, .timeout = 30);
 
