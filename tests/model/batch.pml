@@ -95,6 +95,7 @@ byte rx[RING];
 byte seam_next, ys_n, ys_r[FR + 1], ys_t[FR + 1];
 bool yb;			/* batch, as X's card wrote it */
 byte asked = NONE, told;
+byte pull_to;			/* where the last pull ends, for a mutant */
 byte rd;			/* 0, OUT or PULL: the READ under way */
 byte ans_p;			/* what X keeps back ends here, as it said; 0: nothing */
 bool slp;
@@ -418,6 +419,9 @@ end:	do
 #ifdef M_IMM_IS_STEP
 			assert(a >= head);
 #endif
+#ifdef M_PULL_TO
+			assert(a >= head || head == pull_to);
+#endif
 #ifdef M_HEAD_BACK
 			head = a;
 #else
@@ -477,6 +481,9 @@ end:	do
 	:: atomic { !slp && PULL_NOW ->
 		assert(ans_p - taken <= RING);
 		rd = PULL;
+#ifdef M_PULL_TO
+		pull_to = MIN(ans_p, (head / RING + 1) * RING);
+#endif
 		yq!PULL,head,MIN(ans_p, (head / RING + 1) * RING);
 		ans_p = 0 }
 	:: atomic { !slp && NOTHING && !ASK && !PULL_NOW && empty(ycq) && (dead || told == taken || !MAY_TELL) -> slp = 1 }
