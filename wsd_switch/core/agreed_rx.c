@@ -37,6 +37,7 @@
 #define PEEK_NAP_MS	2
 #define LOW_NAP_MS	2	/* a part of the mark was taken, and the kernel waits for all of it */
 #define ASK_NAP_MS	10		/* a question that the provider was too busy for is asked again */
+#define CREDIT_LAG	(64u << 10)	/* what a return repeats must go into TCP's buffers, though nobody reads meanwhile (A4) */
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
 
 struct need {
@@ -95,7 +96,9 @@ static void credit(struct road *r, uint32_t flags)
 
 static void credit_due(struct road *r, uint32_t part)
 {
-	if (batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= road_rx_size(r) / part)
+	uint32_t lag = road_rx_size(r) / part;
+
+	if (batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= (lag < CREDIT_LAG ? lag : CREDIT_LAG))
 		credit(r, atomic_load(&r->leave) ? WSD_CREDIT_RETURN : 0);
 }
 
