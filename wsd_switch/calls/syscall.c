@@ -7,7 +7,6 @@
  * Masks have 8 bytes here and 128 in libc's calls.
  */
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "wsd_switch/calls/sandbox.h"
+#include "wsd_switch/calls/uring.h"
 #include "wsd_switch/core/hand_on.h"
 
 #ifndef SYS_epoll_pwait2
@@ -30,14 +30,6 @@
 
 void *wsd_note_syscall(void);
 long wsd_syscall(long n, long a, long b, long c, long d, long e, long f);
-void *real_sym(const char *name);
-
-/* in liburing, which makes its system calls itself */
-struct io_uring;
-int io_uring_setup(unsigned n, struct io_uring_params *p);
-int io_uring_queue_init(unsigned n, struct io_uring *r, unsigned flags);
-int io_uring_queue_init_params(unsigned n, struct io_uring *r, struct io_uring_params *p);
-int io_uring_queue_init_mem(unsigned n, struct io_uring *r, struct io_uring_params *p, void *buf, size_t len);
 
 __attribute__((visibility("hidden"))) void *wsd_note_syscall(void)
 {
@@ -103,15 +95,6 @@ static bool kernel_mask(long p, long len, sigset_t *buf, const sigset_t **ret)
 static bool has(long fd)
 {
 	return fd == (int)fd && conn_get((int)fd) != NULL;
-}
-
-static void uring_made(long r)
-{
-	if (r < 0)
-		return;
-	atomic_store(&proc_uring, 1);
-	if (proc_usable())
-		hand_on_all_untracked();
 }
 
 static long do_pselect6(long a, long b, long c, long d, long e, long f, bool *ret_done)
@@ -267,43 +250,13 @@ __attribute__((visibility("hidden"))) long wsd_syscall(long n, long a, long b, l
 		return sandbox_seccomp(a, b, c);
 	case SYS_io_uring_setup:
 		r = real.syscall(n, a, b);
-		uring_made(r);
+		if (r >= 0)
+			uring_unseen();
 		return r;
+	case SYS_io_uring_enter:
+		if (b)
+			uring_unseen();
+		break;
 	}
 	return real.syscall(n, a, b, c, d, e, f);
-}
-
-/* ---- liburing ---- */
-
-#define URING(name, ...) do { \
-	__typeof__(name) *f_; \
-	int r_; \
-	real_ready(); \
-	f_ = (__typeof__(name) *)real_sym(#name); \
-	if (!f_) \
-		return -ENOSYS; \
-	r_ = f_(__VA_ARGS__); \
-	if (proc_on) \
-		uring_made(r_); \
-	return r_; \
-} while (0)
-
-WSD_EXPORT int io_uring_setup(unsigned n, struct io_uring_params *p)
-{
-	URING(io_uring_setup, n, p);
-}
-
-WSD_EXPORT int io_uring_queue_init(unsigned n, struct io_uring *r, unsigned flags)
-{
-	URING(io_uring_queue_init, n, r, flags);
-}
-
-WSD_EXPORT int io_uring_queue_init_params(unsigned n, struct io_uring *r, struct io_uring_params *p)
-{
-	URING(io_uring_queue_init_params, n, r, p);
-}
-
-WSD_EXPORT int io_uring_queue_init_mem(unsigned n, struct io_uring *r, struct io_uring_params *p, void *buf, size_t len)
-{
-	URING(io_uring_queue_init_mem, n, r, p, buf, len);
 }

@@ -46,6 +46,8 @@ void config_init(void)
 	cfg.road_spin_us = (double)number("WSD_RDMA_SPIN_US", 100, 100000);
 	s = secure_getenv("WSD_OVERFLOW");
 	cfg.no_overflow = s && strcmp(s, "off") == 0;
+	s = secure_getenv("WSD_URING");
+	cfg.uring_files = s && strcmp(s, "files") == 0;
 	cfg.catalog = text("WSD_CATALOG", 0);
 	cfg.provider = text("WSD_PROVIDER", 1);
 	cfg.log_path = text("WSD_LOG", 2);

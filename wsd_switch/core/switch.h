@@ -63,6 +63,7 @@ struct config {
 	int log_level;
 	bool fd_hidden;
 	double road_spin_us;
+	bool uring_files;		/* the rings of this program are for files, as far as we see (uring.c) */
 	bool no_overflow;		/* measurements: RDMA, and TCP only for what the protocol needs */
 };
 extern struct config cfg;
