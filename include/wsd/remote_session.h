@@ -165,10 +165,10 @@ struct wsd_remote_ctl {
 	struct { uint64_t S, epoch, check; } start;
 	struct { uint64_t size, check; } want;			/* ring 1 of this size, please */
 	uint64_t backend[8];					/* the transport's own words: receive credits */
+	struct wsd_seam seam[WSD_REMOTE_SEAMS];
 	struct { uint64_t on, check; } batch;			/* X may keep bytes back, from the next put on */
 	struct { uint64_t head, check; } asleep;		/* Y has these, and sleeps if there are no more */
 	struct wsd_remote_out out, in;
-	struct wsd_seam seam[WSD_REMOTE_SEAMS];
 };
 static_assert(sizeof(struct wsd_remote_ctl) <= WSD_REMOTE_PAGE, "one page");
 

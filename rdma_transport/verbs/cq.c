@@ -172,8 +172,8 @@ static void arrived(struct v_conn *c, const struct ibv_wc *wc)
 	uint64_t head = atomic_load_explicit(&c->state.head, memory_order_relaxed);
 	uint32_t step = ntohl(wc->imm_data) - (uint32_t)head;
 
-	/* a put of bytes that were pulled */
-	if (head && head == atomic_load_explicit(&c->pull_to, memory_order_relaxed) && -step <= atomic_load(&c->rx_max))
+	/* a put of bytes that were pulled, perhaps while the next pull is under way */
+	if (atomic_load_explicit(&c->pull_to, memory_order_relaxed) && -step <= atomic_load(&c->rx_max))
 		step = 0;
 
 	if (wc->opcode != IBV_WC_RECV_RDMA_WITH_IMM || !(wc->wc_flags & IBV_WC_WITH_IMM) ||

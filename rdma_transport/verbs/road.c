@@ -146,12 +146,13 @@ void v_post_leftover(struct v_conn *c, bool looking)
 		v_post_done(c, looking);
 }
 
-/* behind everything: a write of nothing, whose completion says that all is there */
+/* behind everything: a write that nobody reads, whose completion says that all is there. (Of no length: see road_nudge().) */
 int v_last(struct v_conn *c)
 {
 	if (!slots_free(c))
 		return 1;
-	chain(c, IBV_WR_RDMA_WRITE, NULL, 0, 0, c->peer_ctl, c->peer_ctl_key, V_LAST, true);
+	memset(c->word[c->n_wr], 0, 8);
+	chain(c, IBV_WR_RDMA_WRITE, c->word[c->n_wr], 8, 0, c->peer_ctl + SCRATCH_OFF, c->peer_ctl_key, V_LAST, true);
 	c->last = c->sq_head + c->n_wr;
 	doorbell(c);
 	return 0;

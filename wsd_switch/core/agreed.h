@@ -65,16 +65,16 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	struct bulk bulk, flood;
 	/* agreed_batch.c, X: ring bytes the card has; the rest up to posted is kept back. tx_lock */
 	_Atomic uint64_t given;
-	_Atomic uint64_t credit_seen;	/* check of the last credit, and what it said */
-	_Atomic uint32_t credit_flags;
+	_Atomic uint64_t credit_seen;	/* check of the last credit, its low bits the flags */
 	uint64_t now;			/* ticks: this send's beginning; tx_lock */
 	_Atomic uint64_t polled;	/* ticks: completions were taken */
 	uint64_t put_cost, put_when, put_pause;	/* ticks */
 	uint32_t batch_idle;
-	bool batch;
+	_Atomic bool batch;
+	_Atomic uint32_t sender;	/* tid of the last one */
 	_Atomic bool peer_reads;
 	/* ... Y: rx_lock */
-	_Atomic uint64_t pull_from;	/* of the last pull */
+	_Atomic uint64_t pull_from;	/* of the pull under way; ~0: none */
 	_Atomic uint32_t reads_want;	/* state->reads when the last question, or pull, is completed */
 	uint64_t asked_head;		/* head then, + 1 */
 	bool ask_out;			/* its answer was not looked at so far */
@@ -198,14 +198,16 @@ bool batch_keep(struct road *r);
 int batch_word(struct road *r, uint32_t n, bool flood);
 /* X, posting: all up to posted. As the road's put() */
 int batch_put(struct road *r);
-void batch_cost(struct road *r);	/* a put of this send is over */
+void batch_cost(struct road *r, uint64_t since);	/* a put that began then is over */
 /* tx_lock, FRAMED: what is kept back goes now; false: it cannot */
 bool batch_flush(struct conn *c);
-void agreed_flush(struct thr *t, struct conn *c, int fd);	/* the same without the lock */
+void agreed_flush(struct thr *t, struct conn *c);	/* the same without the lock, of what this thread sent */
+void batch_last(struct thr *t, struct conn *c);	/* ... of all threads, before this process lets go */
 /* Y: the cursor that X may be told */
 uint64_t batch_credit(const struct road *r);
-/* Y: before a sleep, or an answer that says that nothing is there: are bytes kept back? Never waits. *nap_ms is lowered if it cannot ask now */
-void batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms);
+/* Y: before a sleep, or an answer that says that nothing is there: are bytes kept back? *nap_ms is lowered if it cannot ask now. true: look again.
+ * Spins for some round trips at most */
+bool batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms);
 
 /* ---- agreed_grow.c ---- */
 void agreed_grow_tx(struct conn *c);

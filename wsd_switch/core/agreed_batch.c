@@ -32,6 +32,7 @@
 #define COST_MOST_US	500
 #define IDLE_MOST	32	/* puts in a row of one send each: it is no flood any more */
 #define BUSY_NAP_MS	1
+#define ANSWER_US	60	/* a question's round trip is waited for */
 
 /* ---- X: tx_lock, FRAMED, the queue pair is ours ---- */
 
@@ -66,7 +67,7 @@ bool batch_keep(struct road *r)
 {
 	uint64_t given = atomic_load_explicit(&r->given, memory_order_relaxed), posted = atomic_load_explicit(&r->rs->posted, memory_order_relaxed);
 
-	if (!r->batch || posted - given >= road_tx_size(r) / KEEP_PART ||
+	if (!r->batch || r->batch_idle > IDLE_MOST || posted - given >= road_tx_size(r) / KEEP_PART ||
 	    (atomic_load_explicit(&r->p.state->done, memory_order_acquire) >= given && (int64_t)(r->now - r->put_when) >= (int64_t)r->put_pause) ||
 	    !publish(r, given, posted))
 		return false;
@@ -74,9 +75,9 @@ bool batch_keep(struct road *r)
 	return !asleep(r, given);
 }
 
-void batch_cost(struct road *r)
+void batch_cost(struct road *r, uint64_t since)
 {
-	uint64_t now = tsc_now(), ticks = now - r->now;
+	uint64_t now = tsc_now(), ticks = now - since;
 
 	r->put_cost += ticks / 8 - r->put_cost / 8;
 	r->put_pause = r->put_cost * COST_TIMES < (uint64_t)US(COST_MOST_US) ? r->put_cost * COST_TIMES : (uint64_t)US(COST_MOST_US);
@@ -108,8 +109,11 @@ int batch_put(struct road *r)
 	uint64_t given = atomic_load_explicit(&r->given, memory_order_relaxed), posted = atomic_load_explicit(&r->rs->posted, memory_order_relaxed);
 	uint32_t ring = given >= atomic_load_explicit(&r->rs->ring1_from, memory_order_relaxed);
 
-	atomic_store_explicit(&r->given, posted, memory_order_relaxed);
-	return r->p.put(r->p.conn, ring | (r->batch ? WSD_PUT_SIGNAL : 0), given, (uint32_t)(posted - given));
+	int k = r->p.put(r->p.conn, ring | (r->batch ? WSD_PUT_SIGNAL : 0), given, (uint32_t)(posted - given));
+
+	if (likely(!k))
+		atomic_store_explicit(&r->given, posted, memory_order_relaxed);
+	return k;
 }
 
 bool batch_flush(struct conn *c)
@@ -125,18 +129,37 @@ bool batch_flush(struct conn *c)
 	r->p.release(r->p.conn);
 	if (unlikely(k))
 		agreed_leave(c, WSD_R_RDMA_FAILED);
-	return true;
+	/* a program that answers after each send has no flood */
+	r->batch_idle++;
+	return !k;
 }
 
-void agreed_flush(struct thr *t, struct conn *c, int fd)
+static void flush_now(struct thr *t, struct conn *c)
+{
+	sig_hold();
+	if (lock_try(&c->s->tx_lock, thr_tid(t))) {
+		if (atomic_load(&road_of(c)->rs->xstate) == WSD_X_FRAMED)
+			batch_flush(c);
+		lock_drop(&c->s->tx_lock);
+	}
+	sig_release();
+}
+
+void batch_last(struct thr *t, struct conn *c)
+{
+	if (batch_kept(road_of(c)) && road_mine(road_of(c)))
+		flush_now(t, c);
+}
+
+/* never waited for: what stays is fetched. Another thread's flood is that thread's */
+void agreed_flush(struct thr *t, struct conn *c)
 {
 	struct road *r = road_of(c);
 
-	if (likely(!batch_kept(r)) || !road_mine(r) || !agreed_lock(t, c, fd, &c->s->tx_lock))
+	if (likely(!batch_kept(r)) || !road_mine(r) ||
+	    atomic_load_explicit(&r->sender, memory_order_relaxed) != thr_tid(t))
 		return;
-	if (atomic_load(&r->rs->xstate) == WSD_X_FRAMED)
-		batch_flush(c);
-	agreed_unlock(&c->s->tx_lock);
+	flush_now(t, c);
 }
 
 /* ---- Y: rx_lock, FRAMED, the queue pair is ours ---- */
@@ -166,80 +189,122 @@ static bool answer(const struct road *r, struct wsd_remote_out *ret)
 	return check == wsd_remote_check(r->nonce, WSD_CTL_OUT, w, 4);
 }
 
-/* bytes from head on that can be had in one piece; 0: none, or nonsense */
-static uint32_t to_pull(const struct road *r, uint64_t head, const struct wsd_remote_out *o)
+/*
+ * Bytes from *from on that can be had in one piece; 0: none, or nonsense. What the daemon has brought (FILL) and the program has taken is behind
+ * the card's head, and is not fetched any more.
+ */
+static uint32_t to_pull(const struct road *r, uint64_t head, const struct wsd_remote_out *o, uint64_t *from)
 {
-	uint64_t taken = atomic_load_explicit(&r->rs->taken, memory_order_relaxed), n = o->posted - head;
+	uint64_t taken = atomic_load_explicit(&r->rs->taken, memory_order_relaxed), n;
 	uint32_t ring = (uint32_t)o->rkey_ring, size = ring ? atomic_load(&r->rs->rx1_size) : r->ring0;
 
-	if (o->given > head || o->posted <= head || ring != road_last_ring(r) || !size || o->posted - taken > size)
+	*from = taken > head ? taken : head;
+	n = o->posted - *from;
+	if (o->given > head || o->posted <= *from || ring > 1 || ring != road_last_ring(r) || !size || o->posted - taken > size)
 		return 0;
-	return n < size - (head & (size - 1)) ? (uint32_t)n : size - (uint32_t)(head & (size - 1));
+	return n < size - (*from & (size - 1)) ? (uint32_t)n : size - (uint32_t)(*from & (size - 1));
 }
 
-static bool pull(struct road *r, uint64_t head, const struct wsd_remote_out *o, uint32_t n)
+/* 1: posted, 0: not now, -1: refused */
+static int pull(struct road *r, uint64_t from, const struct wsd_remote_out *o, uint32_t n)
 {
+	int k;
+
 	if (r->p.hold(r->p.conn, 1 | WSD_HOLD_WORDS) != 0)
-		return false;
-	atomic_store(&r->pull_from, head);
-	atomic_fetch_add(&r->reads_want, 1);
-	r->p.pull(r->p.conn, (uint32_t)o->rkey_ring, head, n, o->addr, (uint32_t)(o->rkey_ring >> 32));
+		return 0;
+	atomic_store(&r->pull_from, from);
+	k = r->p.pull(r->p.conn, (uint32_t)o->rkey_ring, from, n, o->addr, (uint32_t)(o->rkey_ring >> 32));
+	if (!k)
+		atomic_fetch_add(&r->reads_want, 1);
 	r->p.release(r->p.conn);
-	return true;
+	return k ? -1 : 1;
 }
 
-static bool ask(struct road *r, uint64_t head)
+static int ask(struct road *r, uint64_t head)
 {
 	uint64_t w[2] = { head, 0 };
+	int k;
 
 	if (r->p.hold(r->p.conn, 2 | WSD_HOLD_WORDS) != 0)
-		return false;
+		return 0;
 	w[1] = wsd_remote_check(r->nonce, WSD_CTL_ASLEEP, w, 1);
-	atomic_fetch_add(&r->reads_want, 1);
-	r->p.word(r->p.conn, WSD_CTL_ASLEEP, w, sizeof(w));
-	r->p.read(r->p.conn, WSD_CTL_OUT, sizeof(struct wsd_remote_out), WSD_CTL_IN);
+	k = r->p.word(r->p.conn, WSD_CTL_ASLEEP, w, sizeof(w));
+	if (!k)
+		k = r->p.read(r->p.conn, WSD_CTL_OUT, sizeof(struct wsd_remote_out), WSD_CTL_IN);
+	if (!k)
+		atomic_fetch_add(&r->reads_want, 1);
 	r->p.release(r->p.conn);
-	return true;
+	return k ? -1 : 1;
 }
 
-/* false: not now */
-static bool look(struct road *r)
+static bool under_way(const struct road *r)
 {
-	uint64_t head = atomic_load(&r->rs->head);
+	return atomic_load(&r->p.state->reads) != atomic_load(&r->reads_want);
+}
+
+/* 1: a question or a pull is under way, whose completion wakes; 0: not now; -1: nothing is to be had */
+static int look(struct road *r)
+{
+	uint64_t head = atomic_load(&r->rs->head), from;
 	struct wsd_remote_out o;
 	uint32_t n;
+	int k;
 
-	if (atomic_load(&r->p.state->reads) != atomic_load(&r->reads_want))
-		return true;		/* its completion wakes us */
+	if (under_way(r))
+		return 1;
+	atomic_store(&r->pull_from, ~0ull);
 	if (r->ask_out) {
-		n = answer(r, &o) ? to_pull(r, head, &o) : 0;
-		if (n && !pull(r, head, &o, n))
-			return false;
-		r->ask_out = false;
-		if (n)
-			return true;
+		n = answer(r, &o) ? to_pull(r, head, &o, &from) : 0;
+		k = n ? pull(r, from, &o, n) : -1;
+		if (k)
+			r->ask_out = false;
+		if (k >= 0)
+			return k;
 	}
 	if (r->asked_head == head + 1)
-		return true;
-	if (!ask(r, head))
-		return false;
-	r->asked_head = head + 1;
-	r->ask_out = true;
-	return true;
+		return -1;
+	k = ask(r, head);
+	if (k) {	/* one that was refused: the road is broken, and says so */
+		r->asked_head = head + 1;
+		r->ask_out = k > 0;
+	}
+	return k;
 }
 
-void batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms)
+/* its round trip: who only looks now and then shall not have to look three times. Whoever sleeps next would have spun as long */
+static bool soon(struct road *r)
+{
+	uint64_t t0 = tsc_now();
+
+	while (under_way(r) && !road_error(r)) {
+		if (tsc_now() - t0 > (uint64_t)US(ANSWER_US))
+			return false;
+		road_poll(r, 0);
+		if (under_way(r))
+			road_pause(r);
+	}
+	return !road_error(r);
+}
+
+bool batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms)
 {
 	struct road *r = road_of(c);
-	uint64_t w[1];
-	bool ok = true;
+	uint64_t w[1], head;
+	int k = -1, i;
 
 	if (likely(!road_record(r, WSD_CTL_BATCH, w, 1) || !w[0]) || !r->p.read || !r->p.pull || !road_mine(r) || road_error(r) ||
-	    atomic_load(&r->rs->ystate) != WSD_Y_FRAMED || !agreed_lock(t, c, fd, &c->s->rx_lock))
-		return;
-	if (atomic_load(&r->rs->ystate) == WSD_Y_FRAMED)
-		ok = look(r);
-	agreed_unlock(&c->s->rx_lock);
-	if (!ok && (!*nap_ms || *nap_ms > BUSY_NAP_MS))
+	    atomic_load(&r->rs->ystate) != WSD_Y_FRAMED)
+		return false;
+	head = atomic_load(&r->rs->head);
+	for (i = 0; i < 3; i++) {
+		if (!agreed_lock(t, c, fd, &c->s->rx_lock))
+			return false;
+		k = atomic_load(&r->rs->ystate) == WSD_Y_FRAMED ? look(r) : -1;
+		agreed_unlock(&c->s->rx_lock);
+		if (k <= 0 || !soon(r))
+			break;
+	}
+	if (k == 0 && (!*nap_ms || *nap_ms > BUSY_NAP_MS))
 		*nap_ms = BUSY_NAP_MS;
+	return atomic_load(&r->rs->head) != head;
 }

@@ -241,9 +241,8 @@ bool agreed_retire(struct thr *t, struct conn *c, int fd)
 	bool sole = conn_sole_holder(c), unread;
 
 	if (road_mine(r)) {
-		sig_hold();
-		r->p.poll(r->p.conn);
-		sig_release();
+		road_poll(r, 0);
+		batch_last(t, c);		/* who still has the socket cannot put them */
 	}
 	if (sole)
 		agreed_swallow(t, c, fd);

@@ -652,7 +652,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	if (unlikely((e = kept(s)) != 0))
 		return fail(e);
 	rx_touch(c);
-	agreed_flush(t, c, fd);		/* who reads has an answer to wait for */
+	agreed_flush(t, c);		/* who reads has an answer to wait for */
 	if (unlikely(!road_mine(r)))
 		want_return(c);		/* a second process: fork by itself returned nothing (A4) */
 	for (;;) {
@@ -708,12 +708,13 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		n.quick = !nb && !ask && !got;	/* with bytes in hand all that is there goes with them, as in TCP */
 		k = pump(t, c, fd, v, flags, &n);
 		if (k > 0 && unlikely(flags & MSG_PEEK)) {
+			if ((size_t)k < v->len && batch_ask(t, c, fd, &n.nap_ms))
+				continue;
 			if (nb || (!(flags & MSG_WAITALL) && (size_t)k >= low) || (size_t)k == v->len || n.end == AHEAD_END)
 				return k;
 			if (until < 0)
 				until = agreed_timeout(c, fd, SO_RCVTIMEO);
 			/* what is there stays there, so nothing tells that more comes */
-			batch_ask(t, c, fd, &n.nap_ms);
 			if (road_sleep(t, c, fd, 0, until, PEEK_NAP_MS, n.changes) < 0)
 				return k;
 			continue;
@@ -743,8 +744,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		}
 		if (got >= low && !(flags & MSG_WAITALL))
 			return (ssize_t)got;
-		if (nb && !got)
-			batch_ask(t, c, fd, &n.nap_ms);
+		if (nb && !got && batch_ask(t, c, fd, &n.nap_ms))
+			continue;
 		if (nb && !got)
 			agreed_obey(t, c, fd, true);	/* it is going to wait, or to turn in a loop that is as good as waiting */
 		if (nb)
@@ -760,7 +761,8 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			continue;
 		}
 		credit_due(r, 2);
-		batch_ask(t, c, fd, &n.nap_ms);
+		if (batch_ask(t, c, fd, &n.nap_ms))
+			continue;
 		k = road_sleep(t, c, fd, (n.no_kernel ? 0 : POLLIN) | (agreed_rest(c) ? POLLOUT : 0), until, n.nap_ms, n.changes);
 		if (k < 0)
 			return got ? (ssize_t)got : fail((int)-k);
@@ -849,13 +851,13 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 	agreed_obey(t, c, fd, true);
 	y = atomic_load(&r->rs->ystate);
 	if (y != WSD_Y_PLAIN && y != WSD_Y_DONE && (wanted & (POLLIN | POLLRDNORM))) {
-		if (readable(t, c, fd, &n))
+		if (readable(t, c, fd, &n) || (batch_ask(t, c, fd, ret_nap) && readable(t, c, fd, &n)))
 			got |= wanted & (POLLIN | POLLRDNORM);
 		if (n.no_kernel)
 			*ret_mask &= ~(uint32_t)(POLLIN | POLLRDNORM | POLLRDHUP);
-		*ret_nap = n.nap_ms;
+		if (n.nap_ms && (!*ret_nap || n.nap_ms < *ret_nap))
+			*ret_nap = n.nap_ms;
 		credit_due(r, 2);
-		batch_ask(t, c, fd, ret_nap);
 	}
 	if (unlikely(!road_mine(r)) && y != WSD_Y_PLAIN && y != WSD_Y_DONE) {
 		/* a second process (A4): what the device brings to the first one nobody tells us */

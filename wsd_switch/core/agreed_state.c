@@ -79,11 +79,12 @@ bool road_granted(const struct road *r)
 void road_credit(struct road *r, uint32_t *ret_flags)
 {
 	struct wsd_remote *rs = r->rs;
-	uint64_t w[2], have = atomic_load_explicit(&rs->cursor, memory_order_relaxed);
+	uint64_t w[2], have = atomic_load_explicit(&rs->cursor, memory_order_relaxed), seen;
 
 	/* the last one again */
-	if (likely(word(&r->ctl->credit.check) == atomic_load_explicit(&r->credit_seen, memory_order_relaxed))) {
-		*ret_flags = atomic_load_explicit(&r->credit_flags, memory_order_relaxed);
+	seen = atomic_load_explicit(&r->credit_seen, memory_order_acquire);
+	if (likely(((word(&r->ctl->credit.check) ^ seen) & ~7ull) == 0)) {
+		*ret_flags = (uint32_t)seen & 7;
 		return;
 	}
 	*ret_flags = 0;
@@ -91,11 +92,12 @@ void road_credit(struct road *r, uint32_t *ret_flags)
 		return;
 	*ret_flags = (uint32_t)w[1];
 	r->peer_reads = w[1] & WSD_CREDIT_READS;
-	atomic_store_explicit(&r->credit_flags, (uint32_t)w[1], memory_order_relaxed);
-	atomic_store_explicit(&r->credit_seen, wsd_remote_check(r->nonce, WSD_CTL_CREDIT, w, 2), memory_order_release);
 	/* behind what we know: an older one; beyond what was posted: nonsense, and ignored, for it gives the peer nothing but garbage */
-	if (w[0] > have && w[0] <= atomic_load_explicit(&rs->posted, memory_order_relaxed))
-		atomic_store_explicit(&rs->cursor, w[0], memory_order_release);
+	while (w[0] > have && w[0] <= atomic_load_explicit(&rs->posted, memory_order_relaxed) &&
+	       !atomic_compare_exchange_weak_explicit(&rs->cursor, &have, w[0], memory_order_release, memory_order_relaxed))
+		;
+	/* last, and whole: who comes here with an older one only has it looked at again */
+	atomic_store_explicit(&r->credit_seen, (wsd_remote_check(r->nonce, WSD_CTL_CREDIT, w, 2) & ~7ull) | (w[1] & 7), memory_order_release);
 }
 
 int road_start(const struct road *r, uint64_t *ret_S)

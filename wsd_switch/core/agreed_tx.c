@@ -36,9 +36,11 @@
 #define FRAME_NB	(64u << 10)	/* a frame binds what comes next to TCP: not more than what the kernel may take at once */
 #define FRAME_MAX	(256u << 10)	/* the same for who waits until all is sent */
 #define START_BYTES	(64u << 10)	/* sent since the grant was seen: time to start without waiting for a wait */
-#define NB_WAIT_US	200000		/* a non-blocking sender waits this long for its own Start, which is a round trip, ... */
-#define NB_VAIN_US	1000		/* ... or so, where one waited in vain a moment ago: the path may be dead, and its loop has others to serve */
-#define NB_FORGET_US	2e6
+#define NB_LEAST_US	1000		/* a non-blocking sender waits this long for its own Start, */
+#define NB_WAIT_US	50000		/* or so, as long as all of them together do not wait for more than ... */
+#define NB_ALL_US	200e3
+#define NB_EACH_US	2e6		/* ... in this time */
+#define NB_NAP_US	50
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
 #define POLL_EVERY_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
@@ -131,6 +133,7 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 	uint32_t ring = posted >= atomic_load_explicit(&rs->ring1_from, memory_order_relaxed), size = ring ? road_tx_size(r) : r->ring0;
 	struct wsd_seam seam;
 	int due = road_seam(r, atomic_load_explicit(&c->s->H, memory_order_relaxed), &seam), k = 0;
+	uint64_t t0;
 
 	if (due < 0 || (due > 0 && !batch_flush(c)) || r->p.hold(r->p.conn, 4) != 0)
 		return 0;
@@ -142,6 +145,7 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 		rs->seam[seam.n % WSD_REMOTE_SEAMS] = seam;
 		atomic_store_explicit(&rs->seam_n, seam.n, memory_order_relaxed);
 	}
+	atomic_store_explicit(&r->sender, thr_tid(thr_get()), memory_order_relaxed);
 	/* from here on nothing keeps these bytes from arriving */
 	atomic_store_explicit(&rs->posted, posted + n, memory_order_release);
 	cnt_add64(&c->s->put, n);
@@ -149,6 +153,7 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 		r->p.release(r->p.conn);
 		return n;
 	}
+	t0 = flood || r->batch ? tsc_now() : 0;
 	k = batch_word(r, n, flood);
 	if (due && !k) {
 		uint64_t w[4] = { seam.ring_off, seam.tcp_off, (uint64_t)seam.ring << 32 | seam.n, seam.check };
@@ -158,8 +163,8 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 	if (!k)
 		k = batch_put(r);
 	r->p.release(r->p.conn);
-	if (r->batch)
-		batch_cost(r);
+	if (t0)
+		batch_cost(r, t0);
 	/* hold() promised room: a road that refuses all the same is not used again, and the return brings these bytes (A4) */
 	if (unlikely(k))
 		agreed_leave(c, WSD_R_RDMA_FAILED);
@@ -554,7 +559,7 @@ void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait)
 	case WSD_X_FRAMED:
 		if (likely(road_mine(r) && !must_return(c, at_wait))) {
 			if (at_wait)
-				agreed_flush(t, c, fd);
+				agreed_flush(t, c);
 			return;
 		}
 		break;
@@ -618,11 +623,31 @@ static ssize_t broken_pipe(struct thr *t, int flags)
 	return -1;
 }
 
+/*
+ * May a non-blocking sender wait for its own Start, since then? That is a round trip; but where the path is dead its loop has others to serve: all
+ * together, in this process, wait NB_ALL_US of NB_EACH_US
+ */
+static bool start_patience(uint64_t since, uint64_t now)
+{
+	static _Atomic uint64_t begun, spent;	/* ticks: this stretch of time, and what was waited in it */
+	uint64_t b = atomic_load_explicit(&begun, memory_order_relaxed), took = now - since;
+
+	if (!b || (int64_t)(now - b) > (int64_t)US(NB_EACH_US)) {
+		atomic_store_explicit(&begun, now, memory_order_relaxed);
+		atomic_store_explicit(&spent, 0, memory_order_relaxed);
+	}
+	if (took <= (uint64_t)US(NB_LEAST_US))
+		return true;
+	if (took > (uint64_t)US(NB_WAIT_US) || atomic_load_explicit(&spent, memory_order_relaxed) > (uint64_t)US(NB_ALL_US))
+		return false;
+	atomic_fetch_add_explicit(&spent, (uint64_t)US(NB_NAP_US), memory_order_relaxed);
+	return true;
+}
+
 /* Start is under way, or undecided: its round trip. 0: look again; -errno */
 static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t until, uint64_t *since, uint32_t changes)
 {
-	static _Atomic uint64_t vain;	/* when one waited in vain */
-	uint64_t now = tsc_now(), last = atomic_load_explicit(&vain, memory_order_relaxed);
+	uint64_t now = tsc_now();
 
 	if (!*since)
 		*since = now;
@@ -630,11 +655,9 @@ static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t un
 		return 0;
 	if (!nb)
 		return road_sleep(t, c, fd, 0, until, 10, changes);
-	if (now - *since > (uint64_t)US(last && *since - last < (uint64_t)US(NB_FORGET_US) ? NB_VAIN_US : NB_WAIT_US)) {
-		atomic_store_explicit(&vain, now, memory_order_relaxed);
+	if (!start_patience(*since, now))
 		return -EAGAIN;		/* agreed_events() reports its end as an edge */
-	}
-	thr_nap(50);
+	thr_nap(NB_NAP_US);
 	return 0;
 }
 
@@ -827,7 +850,7 @@ void agreed_end(struct thr *t, struct conn *c, int fd)
 		return;
 	if (atomic_load(&rs->xstate) == WSD_X_FRAMED) {
 		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
-		if (!batch_flush(c))
+		if (road_mine(r) && !batch_flush(c))
 			agreed_ask(c, WSD_SAN_FILL, atomic_load(&rs->cursor), atomic_load(&rs->posted));
 		if (header && !payload)
 			keep(c, push(c, fd, NULL));

@@ -1488,6 +1488,8 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 	unsigned nap;
 
 	e = road_report(t, c, r->fd, wanted, kernel, &ask, &nap);
+	if (et && (e & IN_EVENTS))
+		batch_ask(t, c, r->fd, &nap);	/* new bytes are an edge, though the program may never look at these again */
 	if (atomic_load_explicit(&c->s->kept_err, memory_order_relaxed))
 		e |= wanted & IN_EVENTS;
 	r->seen = changes;

@@ -646,13 +646,22 @@ Test(road, kept_back_bytes_are_pulled, .timeout = 60)
 	cr_assert_eq(atomic_load(&a.road.state->head), 5);
 	cr_assert_eq(atomic_load(&a.mem->head), 5);
 	cr_assert_eq(memcmp((char *)a.road.base + a.mem->off_rx0, "12345", 5), 0);
+	/* while the next pull is under way */
+	memcpy((char *)b.road.base + b.mem->off_tx0 + 5, "67", 2);
+	cr_assert_eq(a.road.hold(a.road.conn, 2), 0);
+	cr_assert_eq(a.road.pull(a.road.conn, 0, 5, 2, addr, rkey), 0);
 	before = atomic_load(&a.road.state->changes);
 	put(&b, &a, "345", 3);
 	while (atomic_load(&a.road.state->changes) == before)
 		control.drain(x, 4);
+	cr_assert_eq(atomic_load(&a.road.state->error), 0);
 	cr_assert_eq(atomic_load(&a.road.state->head), 5);
+	a.road.release(a.road.conn);
+	read_done(&a, 3);
+	cr_assert_eq(atomic_load(&a.road.state->head), 7);
 	put(&b, &a, "67", 2);
-	cr_assert_eq(memcmp((char *)a.road.base + a.mem->off_rx0, "1234567", 7), 0);
+	put(&b, &a, "89", 2);
+	cr_assert_eq(memcmp((char *)a.road.base + a.mem->off_rx0, "123456789", 9), 0);
 	cr_assert_eq(atomic_load(&a.road.state->error), 0);
 	close_both();
 	done();

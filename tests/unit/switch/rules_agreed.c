@@ -243,7 +243,7 @@ static void episode(uint64_t s)
 	struct flow *f = &flow[d];
 
 	for (i = 0; i < n; i++) {
-		switch (rnd() % 8) {
+		switch (rnd() % 9) {
 		case 0:
 		case 1:
 			fake_flood(f->from, rnd() % 4 ? ~0ull >> 1 : 0);
@@ -263,6 +263,10 @@ static void episode(uint64_t s)
 			break;
 		case 7:
 			fake_poll(rnd() % 2 ? X : Y);
+			break;
+		case 8:		/* the daemon's sweep */
+			if (rnd() % 4 == 0)
+				fake_fill(f->from, atomic_load(&f->from->rs->cursor), atomic_load(&f->from->rs->posted));
 			break;
 		}
 	}
