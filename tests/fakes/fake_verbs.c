@@ -568,13 +568,20 @@ static struct ibv_qp *f_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a)
 	return q ? &q->q : NULL;
 }
 
+/* Pages stay registered, and are written, when nobody maps them any more */
+static bool mapped(const void *p)
+{
+	return msync((void *)((uintptr_t)p & ~4095ul), 4096, MS_ASYNC) == 0;
+}
+
 static void show_late(struct fqp *q)
 {
 	while (q->late) {
 		struct late *l = q->late;
 
 		q->late = l->next;
-		memcpy(l->to, l->data, l->n);
+		if (mapped(l->to))
+			memcpy(l->to, l->data, l->n);
 		free(l->data);
 		free(l);
 	}
@@ -704,6 +711,8 @@ static void write_to(struct fqp *peer, uint64_t addr, const uint8_t *p, size_t n
 	size_t first = now || !(late_data || tear) ? n : late_data ? 0 : n < tear ? n : tear;
 	struct late *l, **end = &peer->late;
 
+	if (!mapped((void *)(uintptr_t)addr))
+		return;
 	memcpy((void *)(uintptr_t)addr, p, first);
 	if (first == n)
 		return;
