@@ -494,6 +494,9 @@ Test(rules_agreed, a3_blocking, .timeout = 60)
 	flow[1] = (struct flow){ .from = Y, .to = X };
 	fake_grant(Y);
 	fake_grant(X);
+	/* both begin framed: 200 kB are soon sent by TCP alone */
+	fake_start(X);
+	fake_start(Y);
 	for (i = 0; i < 4; i++)
 		cr_assert_eq(pthread_create(&t[i], NULL, i < 2 ? pour : drink, &flow[i % 2]), 0);
 	for (i = 0; i < 4; i++)
