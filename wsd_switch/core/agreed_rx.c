@@ -98,7 +98,7 @@ static void credit_due(struct road *r, uint32_t part)
 {
 	uint32_t lag = road_rx_size(r) / part;
 
-	if (batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed) >= (lag < CREDIT_LAG ? lag : CREDIT_LAG))
+	if ((int64_t)(batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed)) >= (int64_t)(lag < CREDIT_LAG ? lag : CREDIT_LAG))
 		credit(r, atomic_load(&r->leave) ? WSD_CREDIT_RETURN : 0);
 }
 
