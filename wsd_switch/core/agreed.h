@@ -301,7 +301,7 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 /* look at the road, and now and then at fd, for a moment without sleeping; true: look again. changes: road_changes() before the last look */
 bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes);
 void road_poll(struct road *r, unsigned us);	/* take completions, if nobody did for so long */
-void road_pause(const struct road *r);	/* between two looks of who spins */
+void road_pause(const struct road *r, unsigned looks);	/* between two looks of who spins; how many there were */
 int64_t agreed_timeout(struct conn *c, int fd, int name);	/* when a call that begins now is over, by SO_RCVTIMEO or SO_SNDTIMEO; 0: never */
 int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */
 struct pollfd;

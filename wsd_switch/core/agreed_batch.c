@@ -275,13 +275,14 @@ static int look(struct road *r)
 static bool soon(struct road *r)
 {
 	uint64_t t0 = tsc_now();
+	unsigned looks = 0;
 
 	while (under_way(r) && !road_error(r)) {
 		if (tsc_now() - t0 > (uint64_t)US(ANSWER_US))
 			return false;
 		road_poll(r, 0);
 		if (under_way(r))
-			road_pause(r);
+			road_pause(r, ++looks);
 	}
 	return !road_error(r);
 }

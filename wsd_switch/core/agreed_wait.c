@@ -26,6 +26,7 @@
 #define ARM_TRIES	4
 #define SPIN_ASK_US	20		/* TCP is looked at meanwhile: after so long, then half as often each time, */
 #define SPIN_ASK_MOST_US 100		/* down to this */
+#define SOFT_LOOKS	8		/* ... and a software device has the CPU after so many looks: more often is a system call a look */
 #define SPIN_VAIN	8		/* spins one after the other that brought nothing; then one of ... */
 #define SPIN_AGAIN	16
 #define WAITERS_MAX	128
@@ -297,18 +298,19 @@ void road_poll(struct road *r, unsigned us)
 }
 
 /* a software device works on the CPUs that we spin on */
-void road_pause(const struct road *r)
+void road_pause(const struct road *r, unsigned looks)
 {
-	if (r->p.caps & WSD_ROAD_SOFT)
-		sched_yield();
-	else
+	if (!(r->p.caps & WSD_ROAD_SOFT))
 		_mm_pause();
+	else if (looks % SOFT_LOOKS == 0)
+		sched_yield();
 }
 
 /* 1: look again, 0: nothing came, -1: a signal did */
 static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t changes)
 {
 	uint64_t t0 = tsc_now(), asked = t0, now, each = (uint64_t)US(SPIN_ASK_US);
+	unsigned looks = 0;
 
 	for (;;) {
 		if (road_changes(r) != changes)
@@ -334,7 +336,7 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 			if (real.poll(&p, 1, 0) > 0)
 				return 1;
 		}
-		road_pause(r);
+		road_pause(r, ++looks);
 	}
 }
 

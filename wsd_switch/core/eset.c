@@ -1637,6 +1637,7 @@ static bool spin_roads(struct thr *t, struct eset *s, int epfd, uint64_t until)
 	struct reg *_Atomic *v = atomic_load(&s->roads);
 	struct pollfd p = { .fd = epfd, .events = POLLIN };
 	struct road *r = NULL;
+	unsigned looks = 0;
 	uint32_t i, n = atomic_load(&s->n_roads);
 
 	for (i = 0; i < n && !r; i++) {
@@ -1663,7 +1664,7 @@ static bool spin_roads(struct thr *t, struct eset *s, int epfd, uint64_t until)
 			if (real.poll(&p, 1, 0) > 0)
 				return false;	/* the wait itself returns at once */
 		}
-		road_pause(r);
+		road_pause(r, ++looks);
 	}
 }
 

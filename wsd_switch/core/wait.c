@@ -409,7 +409,7 @@ static bool spin_roads(struct thr *t, struct items *w, struct pollfd *q, nfds_t 
 {
 	uint64_t t0 = tsc_now(), asked = t0, now;
 	struct road *r = NULL;
-	uint32_t i;
+	uint32_t i, looks = 0;
 
 	for (i = 0; i < w->n && !r; i++)
 		if (w->v[i].road && road_mine(road_of(w->v[i].c)) && !(agreed_plain_in(w->v[i].c) && agreed_plain_out(w->v[i].c)))
@@ -432,7 +432,7 @@ static bool spin_roads(struct thr *t, struct items *w, struct pollfd *q, nfds_t 
 			if (real.poll(q, n, 0) > 0)
 				return false;	/* the wait itself returns at once */
 		}
-		road_pause(r);
+		road_pause(r, ++looks);
 	}
 }
 
