@@ -175,7 +175,6 @@ static void arrived(struct v_conn *c, const struct ibv_wc *wc)
 	/* a put of bytes that were pulled, perhaps while the next pull is under way */
 	if (atomic_load_explicit(&c->pull_to, memory_order_relaxed) && -step <= atomic_load(&c->rx_max))
 		step = 0;
-
 	if (wc->opcode != IBV_WC_RECV_RDMA_WITH_IMM || !(wc->wc_flags & IBV_WC_WITH_IMM) ||
 	    step > atomic_load_explicit(&c->rx_max, memory_order_relaxed)) {
 		v_fail(c, -EPROTO);

@@ -242,7 +242,7 @@ static bool under_way(const struct road *r)
 	return atomic_load(&r->p.state->reads) != atomic_load(&r->reads_want);
 }
 
-/* 1: a question or a pull is under way, whose completion wakes; 0: not now; -1: nothing is to be had */
+/* 1: a question or a pull was posted, whose completion wakes; 2: one is under way; 0: not now; -1: nothing is to be had */
 static int look(struct road *r)
 {
 	uint64_t head = atomic_load(&r->rs->head), from;
@@ -251,7 +251,7 @@ static int look(struct road *r)
 	int k;
 
 	if (under_way(r))
-		return 1;
+		return 2;
 	atomic_store(&r->pull_from, ~0ull);
 	if (r->ask_out) {
 		n = answer(r, &o) ? to_pull(r, head, &o, &from) : 0;
@@ -302,7 +302,8 @@ bool batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms)
 			return false;
 		k = atomic_load(&r->rs->ystate) == WSD_Y_FRAMED ? look(r) : -1;
 		agreed_unlock(&c->s->rx_lock);
-		if (k <= 0 || !soon(r))
+		/* only for one's own: a path that answers nothing costs each look nothing */
+		if (k != 1 || !soon(r))
 			break;
 	}
 	if (k == 0 && (!*nap_ms || *nap_ms > BUSY_NAP_MS))

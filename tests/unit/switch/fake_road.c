@@ -355,6 +355,7 @@ static int f_poll(void *conn)
 
 	if (pthread_mutex_trylock(&lock) != 0)
 		return 0;
+	e->polls++;
 	r = take(e);
 	pthread_mutex_unlock(&lock);
 	return r;

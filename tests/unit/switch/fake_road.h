@@ -61,7 +61,7 @@ struct fake_end {
 	bool stopped;
 	bool lossy;		/* what is posted is lost and never completed */
 	/* what it saw */
-	unsigned holds, puts, words, fetches, nudged, bounced, n_reads, pulls, signals;
+	unsigned holds, puts, words, fetches, nudged, bounced, n_reads, pulls, signals, polls;
 	int holder;		/* depth of hold(): anything but 0 and 1 is a bug */
 	unsigned asked[8];
 	uint64_t ask_a[8], ask_b[8];

@@ -5,15 +5,10 @@
  * Random interleavings of both roads in both directions, with returns, failures and ends at any point, against a reference stream (SEED=n: that one,
  * SEEDS=n: so many); then each rule alone, by hand.
  */
-#include "tests/unit/switch/ends.h"
-
 #include <linux/sockios.h>
 #include <pthread.h>
 
-#include "tests/unit/switch/fake_road.h"
-
-#define X	(&fake_x)
-#define Y	(&fake_y)
+#include "tests/unit/switch/fake_ends.h"
 
 static uint32_t xstate(void)
 {
@@ -25,20 +20,9 @@ static uint32_t ystate(void)
 	return atomic_load(&Y->rs->ystate);
 }
 
-static void make(const struct fake_opt *o)
-{
-	fake_make(o);
-	a = X->fd;
-	b = Y->fd;
-	ca = X->c;
-	cb = Y->c;
-	if (!libc_calls.syscall)
-		hooks();
-}
-
 static void framed(void)
 {
-	make(NULL);
+	make_ends(NULL);
 	fake_grant(Y);
 	fake_start(X);
 }
@@ -294,7 +278,7 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 	fake_late = what & LATE;
 	fake_tear = what & LATE && rnd() % 2 ? 8 * (1 + rnd() % 3) : 0;
 	fake_daemons = true;
-	make(&o);
+	make_ends(&o);
 	memset(flow, 0, sizeof(flow));
 	flow[0] = (struct flow){ .from = X, .to = Y };
 	flow[1] = (struct flow){ .from = Y, .to = X };
@@ -488,7 +472,7 @@ Test(rules_agreed, a3_blocking, .timeout = 60)
 	pthread_t t[4];
 	int i;
 
-	make(&o);
+	make_ends(&o);
 	fake_run = true;
 	flow[0] = (struct flow){ .from = X, .to = Y };
 	flow[1] = (struct flow){ .from = Y, .to = X };
@@ -533,7 +517,7 @@ Test(rules_agreed, a2_nothing_sent_until_read, .timeout = 10)
 {
 	char buf[8];
 
-	make(NULL);
+	make_ends(NULL);
 	X->done_held = true;
 	cr_assert_eq(send(a, "old", 3, 0), 3);
 	fake_grant(Y);
@@ -559,7 +543,7 @@ Test(rules_agreed, a2_write_completion_is_not_enough, .timeout = 10)
 {
 	uint64_t S;
 
-	make(NULL);
+	make_ends(NULL);
 	fake_grant(Y);
 	fake_late = true;
 	obey(X, true);
@@ -615,7 +599,7 @@ Test(rules_agreed, a2_q_before_look, .timeout = 10)
 
 	for (k = 0; k < 2; k++)
 		for (n = 1; n <= 2; n++) {
-			make(NULL);
+			make_ends(NULL);
 			fake_grant(Y);
 			cr_assert_eq(send(a, "old", 3, 0), 3);
 			wait_inq(b, 3);
@@ -633,7 +617,7 @@ Test(rules_agreed, a2_q_before_look, .timeout = 10)
 
 static void undecided(void)
 {
-	make(NULL);
+	make_ends(NULL);
 	fake_daemons = false;
 	cr_assert_eq(send(a, "old", 3, 0), 3);
 	fake_grant(Y);
@@ -690,7 +674,7 @@ Test(rules_agreed, a2_no_answer_resets, .timeout = 20)
 /* shut down while Start is under way: nothing goes by the ring behind the FIN */
 Test(rules_agreed, a2_shutdown_while_starting, .timeout = 10)
 {
-	make(NULL);
+	make_ends(NULL);
 	cr_assert_eq(send(a, "old", 3, 0), 3);
 	fake_grant(Y);
 	obey(X, true);
@@ -1029,7 +1013,7 @@ Test(rules_agreed, nagle_is_off_while_framed, .timeout = 10)
 	int v = 0;
 	socklen_t l = sizeof(v);
 
-	make(NULL);
+	make_ends(NULL);
 	cr_assert_eq(setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &v, l), 0);
 	fake_grant(Y);
 	fake_start(X);

@@ -530,6 +530,24 @@ Test(batch, one_look_is_enough)
 	cr_assert_eq(recv(a, back, 1, MSG_DONTWAIT), -1);
 }
 
+/* a path that answers nothing: only who asks waits for it */
+Test(batch, unanswered)
+{
+	unsigned i, before;
+
+	batching(NULL);
+	fake_all();
+	expect_str(b, 1, "0");
+	Y->reads_held = true;
+	nothing_there();
+	cr_assert_eq(Y->n_reads, 1);
+	before = Y->polls;
+	for (i = 0; i < 10; i++)
+		nothing_there();
+	cr_assert_leq(Y->polls - before, 40, "%u looks at the device", Y->polls - before);
+	fake_land(Y);
+}
+
 /* what another host says is bounded: not over what is unread, no ring that is not there, not backwards */
 Test(batch, hostile_answers)
 {
