@@ -141,17 +141,17 @@ WSD_EXPORT int shutdown(int fd, int how)
 }
 
 /* counters that programs read tell the truth about the whole stream (G23) */
-static void add_ring_bytes(struct conn *c, void *val, socklen_t len)
+static void add_ring_bytes(struct thr *t, struct conn *c, int fd, void *val, socklen_t len)
 {
 	struct tcp_info ti;
 	uint64_t put = atomic_load(&c->s->put), taken = atomic_load(&c->s->taken);
 
-	if (road_of(c)) {
-		put -= atomic_load(&c->s->over_tx);
-		taken = agreed_ring_in(c) - atomic_load(&c->s->over_rx);
-	}
 	memset(&ti, 0, sizeof(ti));
 	memcpy(&ti, val, len < sizeof(ti) ? len : sizeof(ti));
+	if (road_of(c)) {
+		put -= atomic_load(&c->s->over_tx);
+		taken = agreed_received(t, c, fd, &ti) - ti.tcpi_bytes_received;
+	}
 	ti.tcpi_bytes_acked += put;
 	ti.tcpi_bytes_sent += put;
 	ti.tcpi_bytes_received += taken + rx_avail(c);
@@ -206,7 +206,7 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 	    (atomic_load(&k.c->s->flags) & S_LOWAT_CUT))
 		memcpy(val, (uint32_t *)&k.c->s->lowat, sizeof(uint32_t));
 	if (r == 0 && level == IPPROTO_TCP && name == TCP_INFO && (conn_att(k.c) || road_of(k.c)))
-		add_ring_bytes(k.c, val, *len);
+		add_ring_bytes(k.t, k.c, fd, val, *len);
 	call_end(&k);
 	return r;
 }

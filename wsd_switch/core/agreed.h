@@ -217,6 +217,9 @@ void agreed_grow_rx(struct conn *c);
 ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 bool agreed_plain_in(struct conn *c);	/* counted in (sleepers): may plain bytes be taken without bound? */
 int64_t agreed_inq(struct thr *t, struct conn *c, int fd);	/* FIONREAD, or -errno */
+struct tcp_info;
+/* TCP_INFO: bytes of the stream that came, read or not, with the octet of a FIN; the kernel counts headers, and repeated bytes, that lie unread */
+uint64_t agreed_received(struct thr *t, struct conn *c, int fd, const struct tcp_info *kernel);
 void agreed_grant(struct thr *t, struct conn *c, int fd);	/* A1, if all conditions hold */
 void agreed_rx_dead(struct thr *t, struct conn *c, int fd);
 void agreed_swallow(struct thr *t, struct conn *c, int fd);	/* before the last close */

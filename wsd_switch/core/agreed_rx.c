@@ -16,6 +16,7 @@
  *   - EAGAIN is answered after the device was asked, and the kernel.
  */
 #include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
@@ -802,13 +803,15 @@ static bool readable(struct thr *t, struct conn *c, int fd, struct need *n)
 	return true;
 }
 
-int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
+/* Bytes that receives would give now; *ret_before: those that the program has had. -EAGAIN: the direction is plain, the kernel knows; -errno */
+static ssize_t all_ahead(struct thr *t, struct conn *c, int fd, uint64_t *ret_before)
 {
 	ssize_t k = -EAGAIN;
-	int q = 0, i, e = errno;
+	int i;
 
 	for (i = 0; i < 64 && k == -EAGAIN && !agreed_plain_in(c); i++) {
 		struct need n = { 0 };
+		struct road *r;
 
 		(void)readable(t, c, fd, &n);	/* what stands in the way */
 		batch_ask(t, c, fd, &n.nap_ms);
@@ -816,12 +819,35 @@ int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
 			return -ECONNRESET;
 		if (!agreed_plain_in(c))
 			k = agreed_ahead(c, fd, NULL, 0, NULL);
+		r = road_of(c);
+		*ret_before = atomic_load(&c->s->C) - atomic_load(&c->s->over_rx) + r->taken_before + atomic_load(&r->rs->taken);
 		agreed_unlock(&c->s->rx_lock);
 	}
+	return k;
+}
+
+int64_t agreed_inq(struct thr *t, struct conn *c, int fd)
+{
+	int q = 0, e = errno;
+	uint64_t before;
+	ssize_t k = all_ahead(t, c, fd, &before);
+
+	if (k == -ECONNRESET)
+		return k;
 	if (k < 0)
 		k = real.ioctl(fd, SIOCINQ, &q) < 0 ? -errno : q;
 	errno = e;
 	return k;
+}
+
+uint64_t agreed_received(struct thr *t, struct conn *c, int fd, const struct tcp_info *kernel)
+{
+	int e = errno;
+	uint64_t before;
+	ssize_t k = all_ahead(t, c, fd, &before);
+
+	errno = e;
+	return k < 0 ? kernel->tcpi_bytes_received + agreed_ring_in(c) - atomic_load(&c->s->over_rx) : before + (uint64_t)k + off_fin(kernel->tcpi_state);
 }
 
 /* Headers and bytes that were had are not the program's: unread in the kernel at the last close they would reset the connection, and take with

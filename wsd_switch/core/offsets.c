@@ -30,6 +30,11 @@ static bool tcp_info_get(int fd, struct tcp_info *ti)
 	       l >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8;
 }
 
+unsigned off_fin(int state)
+{
+	return state == TS_CLOSE_WAIT || state == TS_LAST_ACK || state == TS_CLOSING || state == TS_TIME_WAIT;
+}
+
 static bool same_socket(struct conn *c, int fd)
 {
 	uint64_t k = 0;
@@ -56,9 +61,7 @@ int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq)
 			continue;
 		*ret_state = b.tcpi_state;
 		*ret_inq = inq;
-		*ret_c = b.tcpi_bytes_received - (uint64_t)inq -
-			 (b.tcpi_state == TS_CLOSE_WAIT || b.tcpi_state == TS_LAST_ACK ||
-			  b.tcpi_state == TS_CLOSING || b.tcpi_state == TS_TIME_WAIT);
+		*ret_c = b.tcpi_bytes_received - (uint64_t)inq - off_fin(b.tcpi_state);
 		return 0;
 	}
 	return -EAGAIN;

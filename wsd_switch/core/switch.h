@@ -569,6 +569,7 @@ int off_check_tx_loose(struct conn *c, int fd);		/* the same while TCP has bytes
 bool off_adopt(struct conn *c, int fd);
 bool off_resync_tx(struct conn *c, int fd);
 int off_kernel_c(int fd, uint64_t *ret_c, int *ret_state, int *ret_inq);
+unsigned off_fin(int state);	/* what a FIN counts in tcpi_bytes_received, by tcpi_state */
 
 /* ---- ledger and crowding ---- */
 #define US(x)		tsc_us(x)

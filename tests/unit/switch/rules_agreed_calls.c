@@ -291,6 +291,60 @@ Test(calls, peek_that_waits_is_over_in_time)
 	expect_str(b, 9, "abc");
 }
 
+/* ---- TCP_INFO ---- */
+
+static uint64_t received(void)
+{
+	struct tcp_info ti = { 0 };
+	socklen_t l = sizeof(ti);
+
+	cr_assert_eq(getsockopt(b, IPPROTO_TCP, TCP_INFO, &ti, &l), 0);
+	return ti.tcpi_bytes_received;
+}
+
+/* the stream's bytes, read or not: neither headers that lie unread, nor what a return repeats */
+Test(calls, info_counts_the_stream)
+{
+	framed();
+	say("abc", false);
+	say("defg", true);
+	all_arrived();
+	cr_assert_eq(received(), 7);
+	expect_str(b, 2, "ab");
+	cr_assert_eq(received(), 7);
+	expect_str(b, 3, "cde");		/* inside the frame */
+	cr_assert_eq(received(), 7);
+	say("hij", false);
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	cr_assert_eq(send(a, "kl", 2, 0), 2);
+	all_arrived();
+	cr_assert_eq(received(), 12);
+	expect_str(b, 4, "fghi");
+	cr_assert_eq(received(), 12);
+	expect_str(b, 8, "jkl");
+	cr_assert_eq(received(), 12);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+	cr_assert_eq(received(), 13, "the kernel counts a FIN");
+}
+
+Test(calls, info_counts_a_fin_behind_frames)
+{
+	framed();
+	say("abc", true);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	{
+		struct pollfd p = { b, POLLRDHUP, 0 };
+
+		cr_assert_eq(real.poll(&p, 1, 5000), 1);
+	}
+	cr_assert_eq(received(), 4);
+	expect_str(b, 8, "abc");
+	cr_assert_eq(received(), 4);
+}
+
 /* ---- urgent bytes ---- */
 
 static void wait_urgent(void)
