@@ -1146,8 +1146,8 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
 			if (r) {
 				r->round = s->round;
 				r->ev_idx = (uint32_t)j;
-				if (unlikely(r->road_idx >= 0) && !conn_att(r->c)) {	/* look_roads() follows */
-					r->kev = ev[j++].events;
+				if (unlikely(r->road_idx >= 0 || conn_agreed(r->c)) && !conn_att(r->c)) {
+					r->kev = ev[j++].events;	/* look_roads() follows, and lists it if it was attached just now */
 					continue;
 				}
 				if (conn_att(r->c))

@@ -899,6 +899,25 @@ Test(waits, edge_for_each_arrival)
 	cr_assert_eq(once(0), 0);
 }
 
+/* the kernel's edge is taken by the wait that also learns of the session, and is told all the same; and so is its last event (twin seed 2 over RDMA) */
+static void edge_when_attached(uint32_t events)
+{
+	make_ends(NULL);
+	nonblock(b);
+	atomic_store(&cb->stage, ST_TCP);
+	set_make(b, events);
+	cr_assert_eq(send(a, "plain", 5, 0), 5);
+	wait_inq(b, 5);
+	atomic_store(&cb->stage, ST_AGREED);
+	eset_attached(cb);
+	cr_assert_eq(once(0), EPOLLIN);
+	cr_assert_eq(once(0), 0);
+	expect_str(b, 10, "plain");
+}
+
+Test(waits, edge_when_attached_et) { edge_when_attached(EPOLLIN | EPOLLET); }
+Test(waits, edge_when_attached_oneshot) { edge_when_attached(EPOLLIN | EPOLLONESHOT); }
+
 /* one event at a time: what TCP reports together is not told in two (twin seed 1 over RDMA) */
 Test(waits, edges_of_both_directions_together)
 {
