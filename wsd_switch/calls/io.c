@@ -651,6 +651,11 @@ WSD_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, si
 		return r;
 	}
 	if (call_begin(&k, out)) {
+		r = conn_agreed(k.c) && !in_off && !out_off && is_pipe(in) ? agreed_splice(k.t, k.c, out, in, n, flags) : TX_AGAIN;
+		if (r != TX_AGAIN) {
+			call_end(&k);
+			return r;
+		}
 		r = -1;
 		if (out_plain(&k, out) && tx_before_tcp(k.c, out)) {
 			tx_begin_tcp(k.c, out);

@@ -169,6 +169,8 @@ void road_frame_header(const struct road *r, uint8_t out[WSD_FRAME_SIZE]);
 #define RX_AGAIN	(-2)
 ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
 ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *off, size_t n);
+/* from a pipe, where a frame is open: as splice(), or TX_AGAIN: none is, and nothing was moved */
+ssize_t agreed_splice(struct thr *t, struct conn *c, int fd, int in, size_t n, unsigned flags);
 /* steps that are due: start, return, rests. In each call, and with at_wait before each sleep. Never waits */
 void agreed_obey(struct thr *t, struct conn *c, int fd, bool at_wait);
 /* counted in (in_send): may plain bytes be sent? */

@@ -15,6 +15,7 @@
  *   - a put is made only when no frame is half sent, and, when TCP bytes came since the last one, behind a seam (A3);
  *   - a frame is described in the session memory before the kernel is given its first byte; how far it is, H says.
  */
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -45,6 +46,7 @@
 #define ROOM_NAP_MS	1
 #define POLL_EVERY_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
 #define POLL_BATCH_US	20
+#define SPLICE_PAGE	4096u		/* less than a writable socket has room for */
 #define QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
 
 struct want {
@@ -831,6 +833,90 @@ ssize_t agreed_sendfile(struct thr *t, struct conn *c, int fd, int in, off_t *of
 		(void)fault_copy(off, &pos, sizeof(pos));
 	else
 		(void)lseek(in, pos, SEEK_SET);
+	return (ssize_t)done;
+}
+
+/*
+ * A short send has left payload of a frame open, so the direction cannot return (F7); but the pipe's next bytes are that payload, and the kernel may
+ * move them. A page at a time into a socket that has room, so that it does not sleep. As the kernel's call; -EAGAIN: one of both has to be
+ * waited for, *w; 0 and *w empty: no payload is open. tx_lock
+ */
+static ssize_t splice_payload(struct conn *c, int fd, int in, size_t n, unsigned flags, struct pollfd *w)
+{
+	struct road *r = road_of(c);
+	struct pollfd p[2] = { { .fd = fd, .events = POLLOUT }, { .fd = in, .events = POLLIN } };
+	uint32_t x = atomic_load(&r->rs->xstate), header;
+	uint64_t payload;
+	ssize_t k;
+
+	w->events = 0;
+	road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
+	if ((x != WSD_X_FRAMED && x != WSD_X_RETURNING) || !payload || atomic_load(&r->rs->frame_kind) != WSD_FRAME_DATA)
+		return 0;
+	if (header) {
+		k = push(c, fd, NULL);
+		road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
+		if (k < 0 && k != -EAGAIN)
+			return k;
+	}
+	*w = p[1];
+	if (poll_now(&p[1]) <= 0)
+		return -EAGAIN;
+	*w = p[0];
+	if (header || poll_now(&p[0]) <= 0)
+		return -EAGAIN;
+	if (n > payload)
+		n = payload;
+	k = real.syscall(SYS_splice, in, NULL, fd, NULL, n < SPLICE_PAGE ? n : SPLICE_PAGE, flags | SPLICE_F_NONBLOCK);
+	if (k > 0) {
+		cnt_add64(&c->s->H, (uint64_t)k);
+		r->last_tcp = tsc_now();
+	}
+	return k < 0 ? -errno : k;
+}
+
+ssize_t agreed_splice(struct thr *t, struct conn *c, int fd, int in, size_t n, unsigned flags)
+{
+	bool nb = atomic_load_explicit(&c->s->nonblock, memory_order_relaxed);
+	int64_t until = -1;
+	size_t done = 0;
+	int e = errno;
+
+	while (done < n) {
+		uint32_t changes = road_changes(road_of(c));
+		struct pollfd w;
+		ssize_t k;
+
+		agreed_obey(t, c, fd, false);
+		if (!agreed_lock(t, c, fd, &c->s->tx_lock)) {
+			errno = ECONNRESET;
+			return -1;
+		}
+		k = splice_payload(c, fd, in, n - done, flags, &w);
+		agreed_unlock(&c->s->tx_lock);
+		if (k > 0) {
+			done += (size_t)k;
+			continue;
+		}
+		if (k == 0 && !w.events) {	/* the rest is for who makes the direction plain */
+			errno = e;
+			return done ? (ssize_t)done : TX_AGAIN;
+		}
+		if (done || k != -EAGAIN || (w.fd == fd && nb) ||
+		    (w.fd == in && ((flags & SPLICE_F_NONBLOCK) || (real.fcntl64(in, F_GETFL) & O_NONBLOCK)))) {
+			errno = k < 0 && !done ? (int)-k : e;
+			return done ? (ssize_t)done : k < 0 ? -1 : 0;
+		}
+		if (until < 0)
+			until = agreed_timeout(c, fd, SO_SNDTIMEO);
+		/* a pipe is waited for without the socket's time-out */
+		k = road_sleep(t, c, w.fd, w.events, w.fd == fd ? until : 0, 0, changes);
+		if (k < 0) {
+			errno = (int)-k;
+			return -1;
+		}
+	}
+	errno = e;
 	return (ssize_t)done;
 }
 

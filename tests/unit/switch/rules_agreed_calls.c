@@ -575,6 +575,62 @@ Test(calls, half_a_frame_does_not_spin)
 	cr_assert_leq(n_ppoll, 30);
 }
 
+/* what a pipe holds is payload, too: splice() needs no return (twin seed 42 over RDMA: reset after 2 s) */
+Test(calls, half_a_frame_takes_a_pipes_bytes)
+{
+	int p[2];
+
+	half_a_frame(false, 2);
+	cr_assert_eq(pipe(p), 0);
+	cr_assert_eq(fcntl(p[0], F_SETFL, O_NONBLOCK), 0);
+	expect_err(splice(p[0], NULL, a, NULL, 9, 0), EAGAIN);
+	cr_assert_eq(write(p[1], "fg", 2), 2);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 2);
+	fake_all();
+	expect_str(b, 8, "abcdefg");
+	/* behind the payload the direction can return, and does */
+	cr_assert_eq(write(p[1], "hijkl", 5), 5);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 1);
+	cr_assert_eq(atomic_load(&X->r->leave), 0);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 4);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	fake_all();
+	all_arrived();
+	expect_str(b, 8, "hijkl");
+	cr_assert_eq(close(p[1]), 0);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 0);
+}
+
+/* ... and with the return under way; who may wait does, for the pipe */
+static void *write_later(void *arg)
+{
+	usleep(20000);
+	cr_assert_eq(write(*(int *)arg, "f", 1), 1);
+	return NULL;
+}
+
+Test(calls, half_a_frame_waits_for_a_pipe)
+{
+	pthread_t th;
+	int p[2];
+
+	half_a_frame(false, 2);
+	cr_assert_eq(pipe(p), 0);
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	expect_err(splice(p[0], NULL, a, NULL, 9, SPLICE_F_NONBLOCK), EAGAIN);
+	cr_assert_eq(pthread_create(&th, NULL, write_later, &p[1]), 0);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 1);
+	pthread_join(th, NULL);
+	cr_assert_eq(write(p[1], "ghijk", 5), 5);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 2);
+	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 3);
+	fake_all();
+	cr_assert_eq(recv(b, back, 11, MSG_WAITALL), 11);
+	cr_assert_eq(memcmp(back, "abcdefghijk", 11), 0);
+}
+
 /* the same when the return itself found no room before the FIN */
 Test(calls, return_behind_a_fin_does_not_spin)
 {
