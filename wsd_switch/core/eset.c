@@ -1415,6 +1415,7 @@ static bool may_doze(struct thr *t, struct eset *s, const sigset_t *mask)
 
 /* ---- sets with connections to other hosts ---- */
 
+#define NESTED_LOOKS	4
 #define ROAD_SLICE_MS	10	/* no wake descriptors could be had */
 #define FOREIGN_NAP_US	20000
 #define ROAD_ASK_US	20
@@ -1987,16 +1988,13 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 
 /* ---- ends ---- */
 
-/* Its connections to other hosts return to TCP, of which the kernel knows; meanwhile the wake descriptors show through. true: one
- * of them has something now */
-static bool nested_roads(struct eset *s)
+/* set->lock held. *ret_live: something is under way that TCP alone does not tell. true: one of them has something now */
+static bool nested_look(struct eset *s, struct thr *t, bool *ret_live)
 {
-	struct thr *t = thr_get();
 	bool any = false;
 	uint32_t i;
 
-	if (!lock_try_long(&s->lock, thr_tid(t)))
-		return true;
+	*ret_live = false;
 	if (atomic_load(&s->relist))
 		relist(s);
 	for (i = 0; i < atomic_load(&s->n_roads); i++) {
@@ -2007,10 +2005,38 @@ static bool nested_roads(struct eset *s)
 		if (!r->want || !conn_agreed(r->c))
 			continue;
 		agreed_leave(r->c, WSD_R_UNTRACKED);
-		any |= road_live(r->c) && (road_report(t, r->c, r->fd, r->events & EVENT_BITS, 0, &ask, &nap) || nap);
+		any |= road_live(r->c) && (road_report(t, r->c, r->fd, r->events & EVENT_BITS, 0, &ask, &nap) || nap) && road_live(r->c);
+		if (road_live(r->c)) {
+			*ret_live = true;
+		} else if (r->hold | r->extra) {
+			r->hold = r->extra = 0;
+			flush_one(s, r);
+		}
 	}
-	if (s->wake_on && !road_arm(t))
+	return any;
+}
+
+/*
+ * Its connections to other hosts return to TCP, of which the kernel knows. Meanwhile the wake descriptors show through: what has come by them is
+ * taken first, and once all have returned they go. true: one of them has something now
+ */
+static bool nested_roads(struct eset *s)
+{
+	struct thr *t = thr_get();
+	bool any, live;
+	int i = 0;
+
+	if (!lock_try_long(&s->lock, thr_tid(t)))
+		return true;
+	do {
+		any = nested_look(s, t, &live);
+		if (!live)
+			wake_remove(s);
+		if (!s->wake_on || road_arm(t))
+			break;
+		road_drain(t);
 		any = true;
+	} while (++i < NESTED_LOOKS);
 	lock_drop(&s->lock);
 	return any;
 }
