@@ -30,7 +30,8 @@
 
 #define LINE_MAX_LEN	1024
 #define CALL_MS		20000	/* the agent may still be ending the run before */
-#define TAKE_MS		5000	/* a caller's line, all of it */
+#define TAKE_MS		5000	/* a caller's line, all of it; and for him to take what he is told */
+#define LATER_MS	30000	/* a run's deadline is the caller's matter: so much later he is taken for dead */
 #define NONCE_LEN	32u	/* digits */
 
 struct mac { char text[33]; };
@@ -168,11 +169,16 @@ int agent_call(const struct options *o, const struct spec *s)
 		}
 		nanosleep(&tick, NULL);
 	}
-	absent = false;
-	if (!take_line(fd, said, sizeof(said), CALL_MS) || strncmp(said, "nonce ", 6) || strlen(said + 6) != NONCE_LEN) {
+	if (!take_line(fd, said, sizeof(said), absent ? 1000 : CALL_MS)) {
+		absent = true;	/* it stands still, or still ends what stood still before */
+		close(fd);
+		return -ETIMEDOUT;
+	}
+	if (strncmp(said, "nonce ", 6) || strlen(said + 6) != NONCE_LEN) {
 		close(fd);
 		return -EPROTO;
 	}
+	absent = false;
 	if (o->has_secret)
 		n += snprintf(line + n, sizeof(line) - n, " mac=%s", mac_of(o, said + 6, line).text);
 	line[n++] = '\n';
@@ -221,15 +227,18 @@ static bool take_spec(const struct options *o, int fd, struct spec *ret)
 
 static void serve(const struct options *o, int fd)
 {
-	char buf[2048];
+	struct timeval tv = { .tv_sec = TAKE_MS / 1000 };
+	char buf[2048], why[WHY_MAX];
 	struct share sum;
 	struct spec s;
 	bool caller = true;
 	int out, n;
+	int64_t end;
 	pid_t pid;
 
-	if (!take_spec(o, fd, &s))
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) || !take_spec(o, fd, &s))
 		return;
+	end = now_ns() + (run_most_ms(&s) + LATER_MS) * 1000000ll;
 	s.addr = o->addr;
 	s.cpu = -1;
 	share_reset();
@@ -239,6 +248,11 @@ static void serve(const struct options *o, int fd)
 	for (;;) {
 		struct pollfd p[2] = { { .fd = out, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
 
+		if (now_ns() > end) {
+			fprintf(stderr, "wsd-bench: a server's end that its caller has not ended in time is ended\n");
+			caller = false;
+			break;
+		}
 		if (poll(p, 2, 1000) <= 0 && !run_stopped())
 			continue;
 		if (run_stopped() || (p[1].revents && recv(fd, buf, 1, MSG_DONTWAIT) <= 0)) {
@@ -255,9 +269,13 @@ static void serve(const struct options *o, int fd)
 			break;
 		}
 	}
-	run_server_end(pid, out, !caller);
+	n = run_server_end(why, pid, out, !caller);
+	if (n == RUN_E_STILL)
+		fprintf(stderr, "wsd-bench: server: %s\n", why);
 	if (!caller)
 		return;
+	if (n)
+		(void)put(fd, buf, (size_t)snprintf(buf, sizeof(buf), "fail %.150s\n", why));
 	sum = share_sum();
 	n = snprintf(buf, sizeof(buf), "share %llu %llu %llu %llu\n", sum.ring, sum.tcp, sum.conns, sum.accel);
 	(void)put(fd, buf, n);
@@ -268,7 +286,7 @@ int agent_main(const struct options *o)
 	struct sockaddr_in in = address(o);
 	int l, fd, one = 1;
 
-	l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);	/* who was there may have gone */
 	if (l < 0 || setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) || bind(l, (struct sockaddr *)&in, sizeof(in)) ||
 	    listen(l, 4)) {
 		fprintf(stderr, "wsd-bench: cannot wait at %s: %m\n", inet_ntoa(in.sin_addr));
@@ -278,6 +296,10 @@ int agent_main(const struct options *o)
 	if (!o->has_secret)
 		fprintf(stderr, "wsd-bench: no --secret: whoever reaches that address can make this host measure\n");
 	while (!run_stopped()) {
+		struct pollfd p = { .fd = l, .events = POLLIN };
+
+		if (poll(&p, 1, 1000) <= 0)	/* not for good: a signal may come before it */
+			continue;
 		fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
 			continue;

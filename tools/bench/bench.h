@@ -10,7 +10,8 @@
  *
  *   main.c     options, order of the runs        role*.c    what a role does (the measured code)
  *   cases.c    the table of cases and bars       hist.c     latency histogram
- *   run.c      one run: processes, deadline      machine.c  the machine's own limits
+ *   run.c      one run                           machine.c  the machine's own limits
+ *   child.c    its processes, their deadlines
  *   load.c     busy loops, CPU quota             report.c, json.c, plot.c  results
  *   share.c    bytes that went over the SAN            rdma.c     the table of the test "rdma"
  *   calls.c    system calls per message
@@ -194,14 +195,16 @@ int agent_secret(struct options *o, const char *file);	/* read it; 0, or -errno 
 /* run.c */
 enum {
 	_RUN_OK,
-	RUN_E_FAILED,	/* a role failed or met its deadline; why[] says how */
+	RUN_E_FAILED,	/* a role failed; why[] says how */
+	RUN_E_STILL,	/* something stood still until its deadline; why[] says what */
 	RUN_E_STOP,	/* the user asked to stop */
 };
 int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, const struct bcase *c, enum road road);
 int run_setup(void);	/* signals, limits, temporary folder */
 void run_cleanup(void);
 pid_t run_server(int *ret_out, const struct options *o, const struct spec *s);	/* the server's end alone; or -errno */
-void run_server_end(pid_t pid, int out, bool force);
+int run_server_end(char why[WHY_MAX], pid_t pid, int out, bool force);	/* as child_end() */
+long run_most_ms(const struct spec *s);	/* a run that takes longer than this stands still; not one that is crowded or rationed */
 const char *run_dir(void);
 bool run_stopped(void);
 

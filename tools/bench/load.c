@@ -8,11 +8,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "tools/bench/bench.h"
+#include "tools/bench/child.h"
 
 struct load {
 	unsigned n;
@@ -54,12 +53,14 @@ int load_start(struct load **ret, unsigned n)
 
 struct load *load_stop(struct load *l)
 {
+	int status;
+
 	if (!l)
 		return NULL;
 	for (unsigned i = 0; i < l->n; i++)
 		(void)kill(l->pid[i], SIGKILL);
 	for (unsigned i = 0; i < l->n; i++)
-		(void)waitpid(l->pid[i], NULL, 0);
+		(void)child_wait(l->pid[i], &status, EXIT_MS);
 	free(l);
 	return NULL;
 }

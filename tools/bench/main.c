@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <math.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,7 @@ static const struct argp argp = {
 	"Compare kernel TCP, AF_UNIX and TCP under wsdrun on this machine, in turn, and print how many times better "
 	"wsdrun is.\v"
 	"Tests: machine (only its limits) pingpong stream rate connrate epoll openloop idle unaware busy quota; rdma (only when named); shell patterns work (epoll/et-*).\n"
+	"A run that stands still is ended at its deadline, has failed, and the others go on.\n"
 	"Exit: 0; 1 if a run failed; 2 if --check is given and a bar was missed; 64 for bad options.",
 	NULL, NULL, NULL,
 };
@@ -246,14 +248,28 @@ static void progress(const struct options *o, const struct bcase *c, const char 
 	fflush(stderr);
 }
 
+/* at once, for the table comes when the case is over; it has the first */
+static __attribute__((format(printf, 3, 4))) void failed(const struct options *o, struct bcase *c, const char *fmt, ...)
+{
+	char text[WHY_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	progress(o, NULL, "", 0);
+	fprintf(stderr, "wsd-bench: %s FAILED: %s\n", c->name, text);
+	if (!c->failed[0])
+		memcpy(c->failed, text, sizeof(text));
+}
+
 /* requests a second that TCP carries with so many connections; 0 when that cannot be measured */
-static double capacity(const struct options *o, const struct bcase *c)
+static double capacity(const struct options *o, const struct bcase *c, char why[WHY_MAX])
 {
 	static struct { long conns; enum pin pin; double rate; } known[8];
 	static unsigned n_known;
 	struct bcase echo = *c;
 	double v[CAPACITY_RUNS];
-	char why[WHY_MAX];
 
 	for (unsigned i = 0; i < n_known; i++)
 		if (known[i].conns == c->spec.conns && known[i].pin == c->pin)
@@ -276,7 +292,7 @@ static double capacity(const struct options *o, const struct bcase *c)
 	return median(v, CAPACITY_RUNS);
 }
 
-/* 0, RUN_E_FAILED if some run failed, RUN_E_STOP */
+/* 0, RUN_E_FAILED or RUN_E_STILL if some run failed, RUN_E_STOP */
 static int run_case(const struct options *o, struct bcase *c)
 {
 	static char no_smc[WHY_MAX];
@@ -289,12 +305,13 @@ static int run_case(const struct options *o, struct bcase *c)
 	if (c->quota && quota_open(c->skipped))
 		return 0;
 	if (c->open_percent) {
-		double cap = capacity(o, c);
+		char why[WHY_MAX] = "";
+		double cap = capacity(o, c, why);
 
 		if (run_stopped())
 			return RUN_E_STOP;
 		if (!(cap > 0)) {
-			snprintf(c->failed, sizeof(c->failed), "TCP's capacity could not be measured");
+			failed(o, c, "TCP's capacity could not be measured: %.200s", why);
 			return RUN_E_FAILED;
 		}
 		c->spec.rate = (long)(cap * c->open_percent / 100);
@@ -333,11 +350,11 @@ static int run_case(const struct options *o, struct bcase *c)
 			if (r == ROAD_SMC) {	/* a kernel that does not bring it up is no failure of ours; it is not asked again */
 				snprintf(no_smc, sizeof(no_smc), "%s", why);
 				snprintf(c->no_road[r], WHY_MAX, "%s", why);
-				continue;
+				if (x != RUN_E_STILL)
+					continue;
 			}
 			ret = x;
-			if (!c->failed[0])
-				snprintf(c->failed, sizeof(c->failed), "%s, round %u: %.200s", road_name[r], k + 1, why);
+			failed(o, c, "%s, round %u: %.200s", road_name[r], k + 1, why);
 		}
 	}
 	return ret;
@@ -423,8 +440,6 @@ int main(int argc, char **argv)
 		if (r == RUN_E_STOP)
 			break;
 		report_case(&c[done]);
-		if (!table && c[done].failed[0])
-			fprintf(stderr, "wsd-bench: %s FAILED: %s\n", c[done].name, c[done].failed);
 	}
 	if (run_stopped())
 		fprintf(stderr, "wsd-bench: stopped after %u of %u cases\n", done, n);

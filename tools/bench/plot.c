@@ -50,7 +50,7 @@ int plot_write(const char *file, const struct machine *m, const struct bcase *c,
 		fprintf(stderr, "wsd-bench: %s: no quotes in the name of a picture, please\n", file);
 		return -EINVAL;
 	}
-	g = popen("gnuplot", "we");
+	g = popen("timeout 60 gnuplot", "we");
 	if (!g)
 		return -errno;
 	fprintf(g, "set terminal pngcairo size %u,%u font 'Sans,10'\nset output '%s'\nset multiplot layout %u,1\n",
@@ -83,7 +83,7 @@ int plot_write(const char *file, const struct machine *m, const struct bcase *c,
 	fprintf(g, "unset multiplot\n");
 	st = pclose(g);
 	if (st) {
-		fprintf(stderr, "wsd-bench: gnuplot made no %s (is gnuplot installed?)\n", file);
+		fprintf(stderr, "wsd-bench: gnuplot made no %s (%s)\n", file, WIFEXITED(st) && WEXITSTATUS(st) == 124 ? "not in a minute" : "is gnuplot installed?");
 		return -EIO;
 	}
 	return 0;

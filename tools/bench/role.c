@@ -52,6 +52,11 @@ void say_metric(enum metric m, double v)
 	say("m %s %.9g", metric_info[m].key, v);
 }
 
+void step(const char *what)
+{
+	say("step %s", what);
+}
+
 static socklen_t unix_name(struct sockaddr_un *ret, long number)
 {
 	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
@@ -125,6 +130,7 @@ int net_listen(const struct spec *s)
 	if (listen(l, s->road == ROAD_RSOCKETS ? 16 : CONNS_MAX))	/* it makes queues as long */
 		die("listen: %m");
 	say("ready %ld %d", port, (int)getpid());
+	step("waiting for clients, or serving them");
 	return l;
 }
 
@@ -134,6 +140,7 @@ int net_accept_one(const struct spec *s, int l)
 
 	if (fd < 0)
 		die("accept: %m");
+	step("serving the client");
 	no_delay(fd);
 	return fd;
 }
@@ -152,8 +159,11 @@ int net_connect(const struct spec *s)
 {
 	struct sockaddr_in in = net_address(s, s->port);
 	struct sockaddr_un un;
+	static bool before;
 	int fd, r;
 
+	if (!before)
+		step("connecting");
 	fd = net_socket(s);
 	if (s->road == ROAD_UNIX)
 		r = connect(fd, (struct sockaddr *)&un, unix_name(&un, s->port));
@@ -163,6 +173,9 @@ int net_connect(const struct spec *s)
 		die("connect: %m");
 	no_delay(fd);
 	net_check(s, fd);
+	if (!before)
+		step("connected");
+	before = true;
 	return fd;
 }
 
@@ -209,14 +222,6 @@ void write_full(int fd, const void *buf, size_t n)
 		}
 		put += r;
 	}
-}
-
-int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
 void span_begin(struct span *s)
@@ -290,6 +295,7 @@ int role_main(bool server, char **words, int n)
 		if (sched_setaffinity(0, sizeof(set), &set))
 			die("CPU %ld: %m", s.cpu);
 	}
+	step("setting up");
 	(server ? roles[s.kind]->server : roles[s.kind]->client)(&s);
 	say("end");
 	return 0;

@@ -3,7 +3,7 @@
  * role.h - what the two measured processes share
  *
  * A role is a process of its own: "wsd-bench @server kind=3 size=64 ...". It talks to wsd-bench by
- * lines on descriptor ROLE_OUT ("ready PORT PID", "m KEY VALUE", "end"), never by a socket.
+ * lines on descriptor ROLE_OUT ("ready PORT PID", "step WHAT", "m KEY VALUE", "fail WHY", "end"), never by a socket.
  * Whatever goes wrong ends the process with a message: wsd-bench reports the run as failed.
  */
 #ifndef ROLE_H
@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "tools/bench/bench.h"
 #include "tools/bench/hist.h"
@@ -22,6 +23,7 @@ _Noreturn __attribute__((format(printf, 2, 3))) void role_die(const char *where,
 
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void say_metric(enum metric m, double v);
+void step(const char *what);	/* what this process does from now on, for who asks why it stands still; never while it measures */
 
 int net_listen(const struct spec *s);		/* says "ready" */
 int net_accept(int l, bool nonblock);
@@ -32,13 +34,20 @@ int net_connect(const struct spec *s);
 void read_full(int fd, void *buf, size_t n);	/* dies at EOF */
 void write_full(int fd, const void *buf, size_t n);
 
+static inline int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
 /* both clocks at one moment: ticks become seconds over the whole measured span */
 struct span { uint64_t t0, t1; int64_t ns0, ns1; };
 void span_begin(struct span *s);
 void span_end(struct span *s);
 double span_seconds(const struct span *s);
 double span_us(const struct span *s, double ticks);
-int64_t now_ns(void);
 double process_cpu(pid_t pid);			/* seconds used so far by any process; 0: this one */
 /* calls.c: system calls of this process since calls_begin(), per message; says nothing where they cannot be counted */
 void calls_begin(void);

@@ -34,7 +34,7 @@ static const struct { const char *program; const char *extra; bool latency; unsi
 static pid_t start(const struct spec *s, long port, const char *to, int *ret_out)
 {
 	const char *device = getenv("WSD_BENCH_DEVICE"), *argv[20];
-	char size[24], count[24], at[24];
+	char size[24], count[24], at[24], doing[48];
 	unsigned n = 0;
 	int p[2];
 	pid_t pid;
@@ -69,6 +69,8 @@ static pid_t start(const struct spec *s, long port, const char *to, int *ret_out
 		_exit(127);
 	}
 	close(p[1]);
+	snprintf(doing, sizeof(doing), "waiting for %s to %s", raw_info[s->raw].program, to ? "end" : "listen");
+	step(doing);
 	*ret_out = p[0];
 	return pid;
 }
@@ -157,6 +159,7 @@ static void server(const struct spec *s)
 		nanosleep(&tick, NULL);
 	}
 	say("ready %ld %d", port, (int)getpid());
+	step("waiting for the program of perftest to end");
 	read_all(out, said, sizeof(said));
 	finish(s, pid, said);
 }

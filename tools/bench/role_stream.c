@@ -102,6 +102,7 @@ static void client(const struct spec *s)
 		calls_say(M_CALLS_CLIENT, (double)(calls - counted));
 	if (shutdown(fd, SHUT_WR))
 		die("shutdown: %m");
+	step("waiting for the receiver to have read all");
 	read_full(fd, &answer, sizeof(answer));
 	if (answer != total)
 		die("%llu bytes sent, %llu received", (unsigned long long)total, (unsigned long long)answer);

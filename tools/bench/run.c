@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* one run: two processes, their words, and a deadline that always ends them */
+/* one run: two processes and their deadlines (child.h) */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,14 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tools/bench/bench.h"
+#include "tools/bench/child.h"
 #include "tools/bench/role.h"
 #include "wsd/stats.h"
 
 #define READY_MS	10000	/* wsdrun may have to start a daemon first */
 #define GRACE_MS	20000	/* past what a run should take */
 #define SESSION_MS	1500	/* until a session over RDMA is made, in an emulated machine */
-#define EXIT_MS		5000	/* from a role's last word to its end */
 
 static char dir[64];
 static volatile sig_atomic_t stopped;
@@ -81,18 +79,6 @@ void run_cleanup(void)
 	(void)rmdir(dir);
 	dir[0] = 0;
 }
-
-struct child {
-	pid_t pid;
-	int out;		/* its words */
-	char buf[2048];
-	size_t n;
-	bool ready, ended;
-	long port, role_pid;
-	bool remote;		/* of the agent: it ends with its share */
-	struct share share;
-	char why[200];
-};
 
 /* the library that makes sockets rsockets, where Debian has it */
 static const char *rsockets_library(void)
@@ -172,7 +158,7 @@ static int child_start(struct child *ret, const struct options *o, const struct 
 {
 	int p[2];
 
-	*ret = (struct child){ .out = -1 };
+	*ret = (struct child){ .out = -1, .ended = true };
 	if (pipe2(p, O_CLOEXEC))
 		return -errno;
 	ret->pid = fork();
@@ -188,129 +174,33 @@ static int child_start(struct child *ret, const struct options *o, const struct 
 	(void)setpgid(ret->pid, ret->pid);
 	close(p[1]);
 	ret->out = p[0];
+	ret->ended = false;
+	snprintf(ret->step, sizeof(ret->step), "%s", wsd && !o->preload ? "to be started by wsdrun" : "to be started");
 	return 0;
-}
-
-static void child_word(struct child *k, struct result *res, const char *line)
-{
-	char key[32];
-	double v;
-
-	if (sscanf(line, "ready %ld %ld", &k->port, &k->role_pid) == 2) {
-		k->ready = true;
-	} else if (sscanf(line, "m %31s %lf", key, &v) == 2) {
-		for (unsigned i = 0; i < _M_N; i++)
-			if (!strcmp(key, metric_info[i].key))
-				res->m[i] = v;
-	} else if (!strcmp(line, "end")) {
-		k->ended = true;
-	} else if (sscanf(line, "share %llu %llu %llu %llu", &k->share.ring, &k->share.tcp, &k->share.conns, &k->share.accel) == 4) {
-		;
-	} else if (!strncmp(line, "fail ", 5)) {
-		snprintf(k->why, sizeof(k->why), "%s", line + 5);
-	}
-}
-
-/* 1: the descriptor is at its end */
-static int child_read(struct child *k, struct result *res)
-{
-	ssize_t n = read(k->out, k->buf + k->n, sizeof(k->buf) - 1 - k->n);
-	char *nl;
-
-	if (n < 0)
-		return errno == EINTR ? 0 : 1;
-	if (!n)
-		return 1;
-	k->n += n;
-	k->buf[k->n] = 0;
-	while ((nl = strchr(k->buf, '\n'))) {
-		*nl = 0;
-		child_word(k, res, k->buf);
-		k->n -= nl + 1 - k->buf;
-		memmove(k->buf, nl + 1, k->n + 1);
-	}
-	return k->n == sizeof(k->buf) - 1;	/* a line without end: not one of ours */
-}
-
-/* the status, or -1 when it had to be killed */
-static int child_reap(struct child *k, bool force)
-{
-	struct timespec tick = { 0, 1000000 };
-	int64_t end = now_ns() + (force ? 0 : (int64_t)EXIT_MS * 1000000);
-	int status;
-	pid_t r;
-
-	if (k->out >= 0)
-		close(k->out);
-	k->out = -1;
-	if (k->pid <= 0)
-		return 0;
-	while (!(r = waitpid(k->pid, &status, WNOHANG)) && now_ns() < end)
-		nanosleep(&tick, NULL);
-	(void)kill(-k->pid, SIGKILL);	/* and whatever it started in its group */
-	if (!r) {
-		(void)kill(k->pid, SIGKILL);
-		(void)waitpid(k->pid, &status, 0);
-		status = -1;
-	}
-	k->pid = 0;
-	return r < 0 ? -1 : status;
-}
-
-/* until @ready of @k, or the end of all; RUN_E_FAILED at the deadline */
-static int listen_to(struct child *k, unsigned n, bool ready, int64_t deadline, struct result *res)
-{
-	for (;;) {
-		struct pollfd p[2];
-		unsigned open = 0;
-		int64_t left = (deadline - now_ns()) / 1000000;
-
-		for (unsigned i = 0; i < n; i++) {
-			p[i] = (struct pollfd){ .fd = k[i].out, .events = POLLIN };
-			open += k[i].out >= 0;
-		}
-		if (!open)
-			return 0;
-		if (stopped)
-			return RUN_E_STOP;
-		if (left <= 0)
-			return RUN_E_FAILED;
-		if (poll(p, n, (int)left) <= 0)
-			continue;
-		for (unsigned i = 0; i < n; i++) {
-			if (!p[i].revents || !child_read(&k[i], res))
-				continue;
-			close(k[i].out);
-			k[i].out = -1;
-			if (!k[i].ended) {	/* it died: the other would wait for it in vain */
-				if (!k[i].why[0])
-					snprintf(k[i].why, sizeof(k[i].why), "ended without a result");
-				return RUN_E_FAILED;
-			}
-		}
-		if (ready && k[0].ready)
-			return 0;
-	}
 }
 
 /*
  * wsdrun starts a daemon when none runs. That must not happen inside a cgroup with a quota: it would
  * stay there, throttled, and serve all later runs from there.
  */
-static void daemon_up(const struct options *o)
+static int daemon_up(const struct options *o, char why[WHY_MAX])
 {
-	struct child k = { .out = -1 };
+	struct child k = { .out = -1, .ended = true };
 
 	if (!o->wsdrun || o->preload)
-		return;
+		return 0;
 	k.pid = fork();
 	if (!k.pid) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		(void)setpgid(0, 0);
 		execl(o->wsdrun, o->wsdrun, "true", (char *)NULL);
 		_exit(127);
 	}
-	if (k.pid > 0)
-		(void)child_reap(&k, false);	/* if it fails the run will tell */
+	if (k.pid > 0 && child_end(&k, READY_MS) == RUN_E_STILL) {	/* if it fails the run will tell */
+		snprintf(why, WHY_MAX, "\"wsdrun true\" %.200s", k.why);
+		return RUN_E_STILL;
+	}
+	return 0;
 }
 
 pid_t run_server(int *ret_out, const struct options *o, const struct spec *s)
@@ -325,22 +215,29 @@ pid_t run_server(int *ret_out, const struct options *o, const struct spec *s)
 	return k.pid;
 }
 
-void run_server_end(pid_t pid, int out, bool force)
+int run_server_end(char why[WHY_MAX], pid_t pid, int out, bool force)
 {
-	struct child k = { .pid = pid, .out = out };
+	struct child k = { .pid = pid, .out = out, .ended = true };
+	int r = child_end(&k, force ? 0 : EXIT_MS);
 
-	(void)child_reap(&k, force);
+	snprintf(why, WHY_MAX, "%s", k.why);
+	return r;
+}
+
+long run_most_ms(const struct spec *s)
+{
+	return s->ms + s->warm + s->conns * 10 + GRACE_MS;
 }
 
 int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, const struct bcase *c, enum road road)
 {
-	struct child k[2] = { { .out = -1 }, { .out = -1 } };
+	struct child k[2] = { { .out = -1, .ended = true }, { .out = -1, .ended = true } };
 	struct spec s = c->spec;
 	struct load *load = NULL;
 	bool wsd = road == ROAD_WSD || road == ROAD_VERBS;
 	struct share here;
-	int64_t expected;
-	int r, st;
+	int64_t most;
+	int r, x;
 
 	result_clear(ret);
 	why[0] = 0;
@@ -350,8 +247,8 @@ int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, con
 		s.warm = SESSION_MS;
 	if (road == ROAD_RAW)
 		s.kind = KIND_RAW;
-	if (wsd && c->quota)
-		daemon_up(o);
+	if (wsd && c->quota && daemon_up(o, why))
+		return RUN_E_STILL;
 	if (wsd)
 		share_reset();
 	r = load_start(&load, c->busy);
@@ -360,21 +257,23 @@ int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, con
 		return RUN_E_FAILED;
 	}
 
-	expected = s.ms + s.warm + s.conns * 10;
 	s.cpu = c->pin == PIN_NONE ? -1 : o->cpu[0];
 	if (c->rdma && o->agent_port) {
 		k[0] = (struct child){ .out = agent_call(o, &s), .remote = true };
 		r = k[0].out < 0 ? k[0].out : 0;
+		k[0].ended = r;
 	} else {
 		r = child_start(&k[0], o, c, true, &s, wsd && (c->ends & END_SERVER));
 	}
 	if (r)
 		goto out;
-	r = listen_to(k, 1, true, now_ns() + READY_MS * 1000000ll, ret);
-	if (r || !k[0].ready) {
-		r = r ? r : RUN_E_FAILED;
-		goto out;
+	r = child_listen(k, 1, true, now_ns() + READY_MS * 1000000ll, ret);
+	if (!r && !k[0].ready) {
+		snprintf(why, WHY_MAX, "server: ended before a client came");
+		r = RUN_E_FAILED;
 	}
+	if (r)
+		goto out;
 	s.cpu = c->pin == PIN_NONE ? -1 : o->cpu[c->pin == PIN_TWO];
 	s.port = k[0].port;
 	s.peer = k[0].remote ? 0 : k[0].role_pid;
@@ -382,34 +281,27 @@ int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, con
 	if (r)
 		goto out;
 	/* crowded and rationed runs may need many times what they should */
-	if (c->busy || c->quota)
-		expected *= 4;
-	r = listen_to(k, 2, false, now_ns() + (expected + GRACE_MS) * 1000000, ret);
-	for (unsigned i = 0; r == RUN_E_FAILED && i < 2; i++)
-		if (k[i].out >= 0 && !k[i].ended && !k[1 - i].why[0])
-			snprintf(k[i].why, sizeof(k[i].why), "deadline met, killed");
+	most = run_most_ms(&s) + (c->busy || c->quota ? 3 * (run_most_ms(&s) - GRACE_MS) : 0);
+	r = child_listen(k, 2, false, now_ns() + most * 1000000, ret);
 out:
 	for (unsigned i = 2; i-- > 0;) {
-		st = child_reap(&k[i], r != 0);
-		if (!r && st) {
-			if (st < 0)
-				snprintf(k[i].why, sizeof(k[i].why), "did not exit");
-			else
-				snprintf(k[i].why, sizeof(k[i].why), "%s %d", WIFSIGNALED(st) ? "signal" : "status",
-					 WIFSIGNALED(st) ? WTERMSIG(st) : WEXITSTATUS(st));
-			r = RUN_E_FAILED;
-		}
+		x = child_end(&k[i], r ? 0 : EXIT_MS);
+		if (!r || (x == RUN_E_STILL && r != RUN_E_STOP))
+			r = x;
 	}
 	load = load_stop(load);
 	if (r == RUN_E_STOP)
 		return r;
-	if (r < 0)
+	if (r < 0) {
 		snprintf(why, WHY_MAX, "cannot start%s: %s", k[0].remote ? " at the agent" : "", strerror(-r));
-	else if (r)
-		snprintf(why, WHY_MAX, "%s%.150s%s%.60s%s", k[1].why[0] ? "client: " : "", k[1].why, k[0].why[0] ? " server: " : "",
-			 k[0].why, k[0].why[0] || k[1].why[0] ? "" : "not ready in time, killed");
-	if (r)
 		return RUN_E_FAILED;
+	}
+	if (r) {
+		if (!why[0])
+			snprintf(why, WHY_MAX, "%s%.95s%s%.90s", k[1].why[0] ? "client: " : "", k[1].why,
+				 !k[0].why[0] ? "" : k[1].why[0] ? " server: " : "server: ", k[0].why);
+		return r;
+	}
 	if (wsd) {
 		here = share_sum();
 		share_tell(ret, &here, &k[0].share);

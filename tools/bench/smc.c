@@ -65,6 +65,7 @@ void smc_check(long port)
 	struct smc_diag_fallback why = { 0 };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), found = -1;
 
+	step("asking smc_diag about the connection");
 	if (fd < 0 || send(fd, &ask, sizeof(ask), 0) != sizeof(ask))
 		die("smc_diag: %m");
 	for (bool more = true; more && found < 0;) {

@@ -83,11 +83,13 @@ def run(road, argv, seconds, cwd=None):
         out, _ = p.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         _kill_group(p)
-        out, _ = p.communicate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may be left in the kernel, or its output in other hands
+            p.communicate(timeout=END_S)
         raise Failed(f"{os.path.basename(argv[0])} did not end in {seconds:.0f} s") from None
     except BaseException:
         _kill_group(p)
-        p.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            p.wait(END_S)
         raise
     if p.returncode:
         last = (out.strip().splitlines() or ["no output"])[-1]
@@ -132,4 +134,5 @@ class Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.p.wait(END_S)
         _kill_group(self.p)
-        self.p.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.p.wait(END_S)
