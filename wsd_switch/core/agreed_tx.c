@@ -173,23 +173,32 @@ static ssize_t put(struct conn *c, const struct vec *v, uint32_t n, bool flood)
 	return n;
 }
 
+/* Half of a ring, so that the other half is under way meanwhile; but what has room as a whole arrives at once, as one segment of TCP's does: *ret_whole */
+static uint32_t put_most(const struct road *r, size_t len, bool *ret_whole)
+{
+	uint32_t size = road_tx_size(r), most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX;
+
+	*ret_whole = len <= size && len <= PUT_MAX;
+	return len <= most || (*ret_whole && road_room(r) >= len) ? (uint32_t)len : most;
+}
+
 /* how many bytes a put of the vec may have; 0: TCP's turn */
 static uint32_t put_size(struct conn *c, size_t len)
 {
 	struct road *r = road_of(c);
-	uint32_t size = road_tx_size(r), most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX, flags, n = len < most ? (uint32_t)len : most;
+	bool whole;
+	uint32_t flags, n = put_most(r, len, &whole);
 
-	if (road_room(r) >= n)
+	if (road_room(r) >= n && (n == len || !whole))
 		return n;
 	road_credit(r, &flags);
 	r->p.poll(r->p.conn);
+	n = put_most(r, len, &whole);
 	if (road_room(r) >= n)
 		return n;
 	batch_flush(c);
 	agreed_grow_tx(c);
-	size = road_tx_size(r);
-	most = size / 2 < PUT_MAX ? size / 2 : PUT_MAX;
-	n = len < most ? (uint32_t)len : most;
+	n = put_most(r, len, &whole);
 	return road_room(r) >= n ? n : 0;
 }
 

@@ -1186,6 +1186,26 @@ Test(calls, leak_does_not_reset)
 	expect_str(b, 8, "abc");
 }
 
+/* ---- more than half a ring ---- */
+
+/* what has room as a whole arrives at once: who sleeps in recv() gets it with one call, as of TCP's (twin seed 21 over RDMA) */
+Test(calls, whole_sends_are_one_put)
+{
+	static char buf[4096], got[4096];
+	unsigned i, puts;
+
+	framed();
+	fake_run = true;
+	for (i = 0; i < 6; i++) {
+		memset(buf, 'a' + (int)i, sizeof(buf));
+		puts = X->puts;
+		cr_assert_eq(send(a, buf, 2900, 0), 2900);
+		cr_assert_eq(X->puts - puts, 1, "%u puts in round %u", X->puts - puts, i);
+		cr_assert_eq(recv(b, got, sizeof(got), 0), 2900);
+		cr_assert_eq(memcmp(buf, got, 2900), 0);
+	}
+}
+
 /* ---- a flood that goes by TCP ---- */
 
 static int nodelay(int fd)
