@@ -115,6 +115,7 @@ struct wsd_remote {
 	_Atomic uint64_t frame_off;		/* the ring offset it carries. Order of the stores: frame_H = ~0, these, frame_H */
 	_Atomic uint32_t frame_len, frame_kind;
 	uint64_t back_H, back_from, back_to;	/* A4: ring bytes [back_from, back_to) go as plain bytes from H == back_H on */
+	_Atomic uint64_t plain_H;		/* RETURNING: `plain` was written with this, and is not known to be there; 0: it was not */
 	_Atomic uint32_t rest;			/* 1: a header or backlog is unfinished: waits add EPOLLOUT */
 	struct wsd_seam seam[WSD_REMOTE_SEAMS];	/* copies of what was sent */
 
@@ -146,10 +147,11 @@ static_assert(sizeof(struct wsd_remote) <= WSD_REMOTE_PAGE, "one page");
 
 /*
  * The control page: the peer writes it with word(). grant, credit, ring1 and asleep come from the peer as Y of what we send, start, want,
- * batch and the seams from the peer as X. out is ours to write as X, and the peer's card reads it into its in. check:
+ * batch, plain and the seams from the peer as X. out is ours to write as X, and the peer's card reads it into its in. check:
  * wsd_remote_check() over the words before it.
  */
 #define WSD_CREDIT_RETURN	1u	/* flags: return, please (A4) */
+#define WSD_CREDIT_NOW		2u	/* ... and Y cannot wait for the rest of a frame */
 #define WSD_CREDIT_READS	4u	/* Y reads out before it sleeps: bytes may be kept back for it */
 
 struct wsd_remote_out {		/* what X keeps back: its ring's bytes [given, posted) */
@@ -169,6 +171,7 @@ struct wsd_remote_ctl {
 	struct { uint64_t on, check; } batch;			/* X may keep bytes back, from the next put on */
 	struct { uint64_t head, check; } asleep;		/* Y has these, and sleeps if there are no more */
 	struct wsd_remote_out out, in;
+	struct { uint64_t tcp_off, check; } plain;		/* A4: X's last frame ends there, and what follows is plain */
 };
 static_assert(sizeof(struct wsd_remote_ctl) <= WSD_REMOTE_PAGE, "one page");
 
@@ -182,6 +185,7 @@ static_assert(sizeof(struct wsd_remote_ctl) <= WSD_REMOTE_PAGE, "one page");
 #define WSD_CTL_ASLEEP	offsetof(struct wsd_remote_ctl, asleep)
 #define WSD_CTL_OUT	offsetof(struct wsd_remote_ctl, out)
 #define WSD_CTL_IN	offsetof(struct wsd_remote_ctl, in)
+#define WSD_CTL_PLAIN	offsetof(struct wsd_remote_ctl, plain)
 #define WSD_CTL_SEAM(i)	(offsetof(struct wsd_remote_ctl, seam) + (i) * sizeof(struct wsd_seam))
 
 /* check word of a record of n words at offset off of the control page: against torn and stale records, not against malice. Never 0 */

@@ -50,10 +50,11 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint64_t nonce;
 	uint32_t epoch, ring0, ring1_max, fill_max;
 	uint32_t owner;			/* the process that has the queue pair; others only read and send on TCP */
-	uint32_t fetch_want;		/* STARTING: state->fetched when Start is known to be there; tx_lock */
+	uint32_t fetch_want;		/* state->fetched when Start (STARTING), or `plain` (RETURNING), is known to be there; tx_lock */
 	uint32_t out_fetch;		/* state->fetched when what SIOCOUTQ asked for is known; tx_lock */
 	uint64_t granted_H;		/* H + 1 when the grant was seen first; tx_lock */
 	_Atomic uint32_t leave;		/* enum wsd_reason: X is to return, Y to grant nothing more */
+	_Atomic uint32_t now_plain;	/* not 0: X is to return though payload of a frame is open */
 	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */
 	_Atomic uint32_t ask_due;	/* the same, not sent so far: the provider was busy */
 	uint64_t ask_a[8], ask_b[8];	/* their arguments */
@@ -113,6 +114,12 @@ bool road_record(const struct road *r, uint32_t off, uint64_t *w, unsigned n);
 bool road_granted(const struct road *r);
 /* takes over a valid record: rs->cursor; *ret_flags: WSD_CREDIT_* or 0. tx_lock */
 void road_credit(struct road *r, uint32_t *ret_flags);
+/* X waits for a word of its own to be there: nothing may be sent meanwhile */
+static inline bool road_waits(const struct road *r, uint32_t x)
+{
+	return x == WSD_X_STARTING || x == WSD_X_UNDECIDED ||
+	       (unlikely(x == WSD_X_RETURNING) && atomic_load_explicit(&r->rs->plain_H, memory_order_relaxed));
+}
 /* 1 and *ret_S: Start is there; 0: not; */
 int road_start(const struct road *r, uint64_t *ret_S);
 

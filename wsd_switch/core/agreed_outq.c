@@ -62,13 +62,15 @@ uint32_t agreed_outq(struct thr *t, struct conn *c, int fd, bool unsent)
 		n = unsent ? 0 : on_the_ring(r);
 		break;
 	case WSD_X_RETURNING:
-		/* the backlog, so far as TCP has not taken it */
+		/* the backlog, so far as TCP has not taken it; before that what the device has not brought */
 		h = atomic_load(&c->s->H);
 		road_frame_left(r, h, &header, &payload);
 		if (atomic_load(&rs->frame_H) < h && atomic_load(&rs->frame_kind) == WSD_FRAME_RETURN)
 			n = payload;
-		else
+		else if (!road_mine(r) || road_error(r))
 			n = atomic_load(&rs->posted) - atomic_load(&rs->cursor);
+		else
+			n = unsent ? 0 : on_the_ring(r);
 		break;
 	}
 	agreed_unlock(&c->s->tx_lock);

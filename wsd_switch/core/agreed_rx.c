@@ -892,7 +892,7 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 			*ret_nap = CHILD_NAP_MS;
 	}
 	x = atomic_load(&r->rs->xstate);
-	if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
+	if (road_waits(r, x)) {
 		*ret_mask &= ~(uint32_t)(POLLOUT | POLLWRNORM);
 		if (!*ret_nap || *ret_nap > 5)
 			*ret_nap = 5;
@@ -941,7 +941,7 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 		if (!asked) {
 			asked = true;
 			sig_hold();
-			credit(r, WSD_CREDIT_RETURN);
+			credit(r, WSD_CREDIT_RETURN | WSD_CREDIT_NOW);
 			sig_release();
 			agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
 		}

@@ -112,6 +112,13 @@ int road_start(const struct road *r, uint64_t *ret_S)
 
 /* ---- Y ---- */
 
+static bool plain_from(const struct road *r, uint64_t C)
+{
+	uint64_t w[1];
+
+	return C <= r->rs->f_end && word(&r->ctl->plain.check) && road_record(r, WSD_CTL_PLAIN, w, 1) && w[0] == r->rs->f_end;
+}
+
 /* 0 is an empty slot */
 static uint32_t seam_after(uint32_t n)
 {
@@ -184,6 +191,12 @@ enum step road_next(struct road *r, uint64_t C, uint64_t *ret_n)
 	}
 	if (atomic_load_explicit(&rs->ystate, memory_order_relaxed) == WSD_Y_DROPPING)
 		return next_dropping(r, C, ret_n);
+	/* in X's last frame, whose payload is the stream's as well; X sent none of that behind it before it was there */
+	if (unlikely(plain_from(r, C))) {
+		atomic_store(&rs->ystate, WSD_Y_DONE);
+		*ret_n = UINT64_MAX;
+		return STEP_PLAIN;
+	}
 	if (C < rs->f_end) {
 		*ret_n = rs->f_end - C;
 		return STEP_PAYLOAD;

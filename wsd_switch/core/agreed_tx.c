@@ -6,7 +6,7 @@
  *                                                        | it failed: the daemons decide
  *                                                        v
  *                                                     UNDECIDED --- taken --> RETURNING, void --> DONE
- *   FRAMED --- a reason to leave --> RETURNING --- RETURN and its backlog are TCP's --> DONE
+ *   FRAMED --- a reason to leave --> RETURNING --- RETURN and its backlog are TCP's, or the peer has `plain` --> DONE
  *   FRAMED --- shutdown, close --> ENDED
  *
  * Invariants:
@@ -355,6 +355,8 @@ static bool must_return(struct conn *c, bool ask)
 		sig_release();
 	}
 	road_credit(r, &flags);
+	if (unlikely(flags & WSD_CREDIT_NOW))
+		atomic_store_explicit(&r->now_plain, 1, memory_order_relaxed);
 	return road_error(r) || atomic_load_explicit(&r->rs->peer_left, memory_order_relaxed) || (flags & WSD_CREDIT_RETURN) || atomic_load_explicit(&r->leave, memory_order_relaxed) ||
 	       atomic_load_explicit(&r->rs->revoked, memory_order_relaxed) || atomic_load_explicit(&r->rs->x_return, memory_order_relaxed);
 }
@@ -395,6 +397,47 @@ static void return_begin(struct conn *c)
 	atomic_store(&rs->rest, 1);
 }
 
+/*
+ * tx_lock held, RETURNING. Payload is open that the program may never send, and RETURN cannot stand before it. Where somebody waits for the
+ * return the peer is told by its control page that the stream is plain behind it, which makes it plain at once; of the ring it has all that was
+ * before the frame. Nothing is sent until that is known to be there (A2). If it never is nobody can say how the peer reads what follows:
+ * so this is not done without need.
+ */
+static void return_at(struct conn *c, int fd, uint64_t end)
+{
+	struct road *r = road_of(c);
+	struct wsd_remote *rs = r->rs;
+	uint32_t fetched = atomic_load(&r->p.state->fetched);
+	uint64_t w[2] = { end };
+
+	if (!atomic_load(&rs->plain_H)) {
+		if (!atomic_load(&r->now_plain) || !road_mine(r) || road_dead(r) || !batch_flush(c) || r->p.hold(r->p.conn, 2 | WSD_HOLD_WORDS) != 0)
+			return;
+		w[1] = wsd_remote_check(r->nonce, WSD_CTL_PLAIN, w, 1);
+		r->fetch_want = r->out_fetch = ((int32_t)(r->out_fetch - fetched) > 0 ? r->out_fetch : fetched) + 1;
+		atomic_store(&rs->plain_H, end);
+		r->p.word(r->p.conn, WSD_CTL_PLAIN, w, sizeof(w));
+		r->p.fetch(r->p.conn, WSD_CTL_START + 16);
+		r->p.release(r->p.conn);
+		r->asked_when = tsc_now();
+	}
+	if (road_mine(r))
+		r->p.poll(r->p.conn);
+	if (road_mine(r) && (int32_t)(atomic_load(&r->p.state->fetched) - r->fetch_want) >= 0) {
+		atomic_store(&rs->rest, 0);
+		nagle_back(c, fd);
+		atomic_store(&rs->xstate, WSD_X_DONE);
+		log_debug("conn %u: plain within a frame that ends at TCP offset %llu", c->index, (unsigned long long)end);
+		return;
+	}
+	if (!r->asked_when)	/* the owner's; a child does not see it arrive */
+		r->asked_when = tsc_now();
+	if (road_mine(r) ? !road_error(r) : tsc_now() - r->asked_when < (uint64_t)US(DECIDE_US))
+		return;
+	atomic_store(&rs->xstate, WSD_X_DONE);
+	conn_reset(c, fd, "the path failed while the direction returned within a frame, and the peer may have heard of it or not");
+}
+
 /* tx_lock held, RETURNING: as much as TCP takes. A DATA frame that is half sent is the program's to finish. 0 or -errno */
 static ssize_t return_go(struct conn *c, int fd)
 {
@@ -419,7 +462,8 @@ static ssize_t return_go(struct conn *c, int fd)
 			cursor = atomic_load(&rs->cursor);
 			road_frame_set(r, h, WSD_FRAME_RETURN, (uint32_t)(atomic_load(&rs->posted) - cursor), cursor);
 		} else if (!header) {
-			return 0;	/* payload of the program's */
+			return_at(c, fd, h + payload);
+			return 0;
 		}
 		k = push(c, fd, NULL);
 		if (k == -EPIPE) {	/* behind a FIN, or a reset: the daemons have the rest to bring (A7) */
@@ -485,6 +529,10 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 		return k;
 	}
 	if (x != WSD_X_FRAMED && x != WSD_X_RETURNING) {
+		agreed_unlock(&s->tx_lock);
+		return 0;
+	}
+	if (unlikely(road_waits(r, x))) {
 		agreed_unlock(&s->tx_lock);
 		return 0;
 	}
@@ -753,7 +801,7 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		}
 		if (x == WSD_X_ENDED)
 			return ended(t, c, done, EPIPE, flags);
-		if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
+		if (road_waits(r, x)) {
 			int e;
 
 			if (until < 0)
@@ -860,7 +908,7 @@ static ssize_t splice_payload(struct conn *c, int fd, int in, size_t n, unsigned
 
 	w->events = 0;
 	road_frame_left(r, atomic_load(&c->s->H), &header, &payload);
-	if ((x != WSD_X_FRAMED && x != WSD_X_RETURNING) || !payload || atomic_load(&r->rs->frame_kind) != WSD_FRAME_DATA)
+	if ((x != WSD_X_FRAMED && x != WSD_X_RETURNING) || !payload || atomic_load(&r->rs->frame_kind) != WSD_FRAME_DATA || road_waits(r, x))
 		return 0;
 	if (header) {
 		k = push(c, fd, NULL);
@@ -973,6 +1021,7 @@ bool agreed_tx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 	uint32_t none = 0, x;
 
 	atomic_compare_exchange_strong(&r->leave, &none, WSD_R_OPTION);
+	atomic_store(&r->now_plain, 1);
 	for (;;) {
 		agreed_obey(t, c, fd, false);
 		x = atomic_load(&r->rs->xstate);

@@ -1460,13 +1460,14 @@ static uint32_t road_edge_in(struct reg *r, uint32_t kernel, uint32_t e)
 /* A send may have been refused while the direction was being started, which no kernel edge ends (A2). */
 static uint32_t road_edge_out(struct reg *r, uint32_t wanted)
 {
-	uint32_t x = atomic_load(&road_of(r->c)->rs->xstate), out = wanted & (EPOLLOUT | EPOLLWRNORM);
+	const struct road *road = road_of(r->c);
+	uint32_t x = atomic_load(&road->rs->xstate), out = wanted & (EPOLLOUT | EPOLLWRNORM);
 	struct pollfd p = { .fd = r->fd, .events = (short)out };
 	int e = errno;
 
 	if (x == WSD_X_PLAIN)
 		return 0;
-	if (x == WSD_X_STARTING || x == WSD_X_UNDECIDED) {
+	if (road_waits(road, x)) {
 		r->out_due = true;
 		return 0;
 	}
@@ -1502,7 +1503,7 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 		e |= kernel_part(r) & wanted & ask & ~IN_EVENTS;	/* what TCP would report together is reported together */
 	}
 	x = atomic_load(&road_of(c)->rs->xstate);
-	r->hot = nap || (e & IN_EVENTS && !et) || x == WSD_X_STARTING || x == WSD_X_UNDECIDED;
+	r->hot = nap || (e & IN_EVENTS && !et) || road_waits(road_of(c), x);
 	if (nap && (!*ret_nap || nap < *ret_nap))
 		*ret_nap = nap;
 	r->hold = et ? 0 : wanted & ~ask;

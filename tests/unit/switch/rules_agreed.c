@@ -215,7 +215,7 @@ static void show(const struct flow *f)
 		L(y->end_posted), L(y->y_end), q, n, (unsigned long long)k);
 }
 
-enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32, GROWS = 64, FLOODS = 128, AWAY = 256 };
+enum { LIVELY = 1, RETURNS = 2, FAILS = 4, CUTS = 8, ENDS = 16, LATE = 32, GROWS = 64, FLOODS = 128, AWAY = 256, NOW = 512 };
 
 static unsigned n_pulls;
 
@@ -268,6 +268,17 @@ static void episode(uint64_t s)
 	n_pulls += f->to->pulls;
 }
 
+static unsigned n_plain;
+
+/* as before a call that only TCP has: what is open of a frame does not wait for the program's next bytes */
+static void plain_now(struct fake_end *e)
+{
+	agreed_leave(e->c, WSD_R_OPTION);
+	atomic_store(&e->r->now_plain, 1);
+	obey(e, false);
+	n_plain += atomic_load(&e->rs->plain_H) != 0;
+}
+
 static void interleave(uint64_t s, unsigned what, unsigned steps)
 {
 	struct fake_opt o = { .sndbuf = 2304, .rcvbuf = 65536, .ring1_max = what & GROWS ? 16384 : 0 };
@@ -318,6 +329,8 @@ static void interleave(uint64_t s, unsigned what, unsigned steps)
 			fake_land(e);
 		else if (op == 960 && what & RETURNS)
 			agreed_leave(e->c, WSD_R_OPTION);
+		else if (op >= 966 && op < 970 && what & NOW && i > steps / 8)
+			plain_now(e);
 		else if (op == 961 && what & RETURNS)
 			atomic_store(&e->rs->revoked, WSD_R_RDMA_FAILED);
 		else if (op == 962 && what & FAILS)
@@ -400,6 +413,15 @@ Test(rules_agreed, a4_returns, .timeout = 60)
 {
 	seeds(RETURNS | LATE);
 	seeds(RETURNS | CUTS);
+}
+
+/* with payload of a frame open */
+Test(rules_agreed, a4_now, .timeout = 60)
+{
+	seeds(NOW | LATE | CUTS);
+	seeds(NOW | ENDS | CUTS | LATE | GROWS);
+	seeds(NOW | FLOODS | CUTS | LATE | GROWS);
+	cr_assert_gt(n_plain, 0);
 }
 
 Test(rules_agreed, a4_failures, .timeout = 60)

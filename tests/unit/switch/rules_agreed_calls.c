@@ -548,6 +548,96 @@ Test(calls, f7_all_bytes_arrive)
 	}
 }
 
+/* what a call does before the kernel is called in its place */
+static bool only_tcp(struct fake_end *e, unsigned ms)
+{
+	struct thr *t = cs_enter();
+	bool ok = agreed_tx_plain(t, e->c, e->fd, ms);
+
+	cs_leave(t);
+	return ok;
+}
+
+/* F7: the program will send nothing more by send(); what it does send is the frame's, and the stream's, and needs no header behind it */
+Test(calls, plain_within_a_frame)
+{
+	int q = 0;
+
+	half_a_frame(false, 2);
+	fake_run = true;
+	fake_all();
+	cr_assert(only_tcp(X, 2000));
+	cr_assert_eq(send(a, "fghijklm", 8, 0), 8);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	cr_assert_eq(ioctl(a, SIOCOUTQ, &q), 0);
+	wait_inq(b, WSD_FRAME_SIZE + 10);
+	cr_assert_eq(inq(b), 13);
+	expect_str(b, 20, "abcdefghijklm");
+	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_DONE);
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	expect_str(b, 8, "x");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+}
+
+/* the same, when it is the peer that has to be plain */
+Test(calls, plain_within_a_frame_for_the_peer)
+{
+	struct thr *t;
+
+	half_a_frame(false, 2);
+	fake_run = true;
+	fake_all();
+	t = cs_enter();
+	cr_assert_not(agreed_rx_plain(t, cb, b, 0));
+	cs_leave(t);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	expect_str(b, 8, "abcde");
+	t = cs_enter();
+	cr_assert(agreed_rx_plain(t, cb, b, 0));
+	cs_leave(t);
+	cr_assert_eq(send(a, "fghij", 5, 0), 5);
+	expect_str(b, 8, "fghij");
+}
+
+/* nothing is sent before it is known to be there; and where that cannot be known nothing is guessed */
+Test(calls, plain_within_a_frame_fails)
+{
+	struct pollfd p = { .events = POLLOUT };
+
+	half_a_frame(false, 2);
+	fake_all();
+	cr_assert_not(only_tcp(X, 0));
+	p.fd = a;
+	cr_assert_eq(poll(&p, 1, 0), 0);
+	expect_err(send(a, "fg", 2, MSG_DONTWAIT), EAGAIN);
+	fake_fail_both(-ECONNRESET);
+	expect_err(send(a, "fg", 2, MSG_DONTWAIT), ECONNRESET);
+}
+
+/* SIOCOUTQ was asked just before, and its answer is under way: it says nothing about what was posted behind it */
+Test(calls, plain_within_a_frame_behind_a_question)
+{
+	int q = 0;
+
+	half_a_frame(false, 2);
+	X->unsignalled = true;
+	cr_assert_eq(send(a, "f", 1, MSG_DONTWAIT), 1);
+	cr_assert_eq(ioctl(a, SIOCOUTQ, &q), 0);
+	cr_assert_not(only_tcp(X, 0));
+	cr_assert_neq(atomic_load(&X->rs->plain_H), 0);
+	while (X->q_n > 1) {		/* the last one is the read that tells */
+		fake_step(X, 1);
+		fake_poll(X);
+		obey(X);
+		cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	}
+	fake_all();
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+}
+
 static unsigned n_ppoll;
 
 static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
@@ -1369,6 +1459,20 @@ Test(calls, outq_to_the_end)
 	cr_assert_geq(outq(SIOCOUTQ), 4);
 	fake_step(X, 100);
 	until_acknowledged();
+}
+
+/* in a return that waits for the rest of a frame what was on the ring before it is as there as ever, though nobody has read it */
+Test(calls, outq_of_an_open_frame)
+{
+	half_a_frame(false, 2);
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	cr_assert_geq(outq(SIOCOUTQ), 3);
+	fake_all();
+	until_acknowledged();
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	cr_assert_eq(atomic_load(&X->rs->cursor), 0);
 }
 
 /* on their way back to TCP bytes are counted there; a road that failed leaves them to the daemons */
