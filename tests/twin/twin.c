@@ -176,13 +176,14 @@ void tw_barrier(struct tw *t)
 {
 	struct token mine = { .step = t->step }, other;
 	struct tw_kernel k;
-	uint64_t end;
+	uint64_t begun, end;
 
-	/* Nagle and cork may hold bytes back for an ACK's delay; nothing else may. */
-	end = tw_now_us() + 300000;
+	/* Nagle and cork may hold bytes back for an ACK's delay; a device that lost a packet is given up after half a second, and TCP brings its bytes */
+	begun = tw_now_us();
 	do {
 		tw_kernel_state(t->fd, &k);
-	} while (!k.gone && (k.notsent || (t->tx != t->told && under_way(t))) && k.state != 7 && tw_now_us() < end);
+		end = k.notsent ? 300000 : t->tx != t->told && under_way(t) ? 3000000 : 0;
+	} while (!k.gone && k.state != 7 && tw_now_us() - begun < end);
 	t->told = t->tx;
 	mine.sent = k.sent;
 	mine.gone = k.gone;
