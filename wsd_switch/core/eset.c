@@ -1440,7 +1440,8 @@ static void relist(struct eset *s)
 static uint32_t road_edge_in(struct reg *r, uint32_t kernel, uint32_t e)
 {
 	const struct wsd_remote *rs = road_of(r->c)->rs;
-	uint32_t there = (uint32_t)(atomic_load(&rs->head) + atomic_load(&rs->filled));
+	uint64_t head = atomic_load(&rs->head), filled = atomic_load(&rs->filled);
+	uint32_t there = (uint32_t)(head > filled ? head : filled);	/* what the daemons bring again is no news */
 
 	if (!(e & IN_EVENTS)) {
 		r->in_due |= (kernel & IN_EVENTS) != 0;

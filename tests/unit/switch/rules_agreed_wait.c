@@ -899,6 +899,29 @@ Test(waits, edge_for_each_arrival)
 	cr_assert_eq(once(0), 0);
 }
 
+/* a return has the daemons bring what is not known to be read, also where it is there; and an edge is for what is not (twin seed 56 over RDMA) */
+Test(waits, no_edge_for_what_is_brought_twice)
+{
+	make_ends(NULL);
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLET);
+	framed();
+	send_x("ab");
+	fake_all();
+	cr_assert_eq(once(0), EPOLLIN);
+	fake_fill(X, 0, 2);
+	fake_all();
+	cr_assert_eq(once(0), 0, "an edge for what was there");
+	X->lossy = true;
+	send_x("cd");
+	cr_assert_eq(once(0), 0);
+	fake_fill(X, 0, 4);
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLIN, "no edge for what the daemons brought");
+	expect_str(b, 10, "abcd");
+	cr_assert_eq(once(0), 0);
+}
+
 /* the kernel's edge is taken by the wait that also learns of the session, and is told all the same; and so is its last event (twin seed 2 over RDMA) */
 static void edge_when_attached(uint32_t events)
 {
