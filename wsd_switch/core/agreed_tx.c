@@ -42,6 +42,7 @@
 #define NB_ALL_US	200e3
 #define NB_EACH_US	2e6		/* ... in this time */
 #define NB_NAP_US	50
+#define START_US	5e6		/* A2: for the device to say that Start is there, or that it is not */
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
 #define POLL_EVERY_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
@@ -238,6 +239,7 @@ static void start(struct conn *c, int fd)
 	atomic_store(&rs->frame_H, ~0ull);
 	atomic_store(&rs->S, w[0]);
 	r->fetch_want = atomic_load(&r->p.state->fetched) + 1;
+	r->asked_when = tsc_now();
 	r->p.word(r->p.conn, WSD_CTL_START, w, sizeof(w));
 	r->p.fetch(r->p.conn, WSD_CTL_START + 16);
 	r->p.release(r->p.conn);
@@ -308,8 +310,13 @@ static void started(struct conn *c, int fd)
 			log_debug("conn %u: sends by RDMA from TCP offset %llu on", c->index, (unsigned long long)atomic_load(&rs->S));
 			return;
 		}
-		if (!road_error(r))
+		if (!road_error(r) && tsc_now() - r->asked_when < (uint64_t)US(START_US))
 			return;
+		if (!road_error(r)) {
+			/* a device says after its retries that a path is gone, a few seconds at most. This one says nothing, and would for ever */
+			log_warn("conn %u: the device does not answer", c->index);
+			r->p.stop(r->p.conn, 0);
+		}
 	}
 	/* nobody here knows: the daemons decide (A2). A child cannot see the parent's completion (F10). */
 	atomic_store(&rs->xstate, WSD_X_UNDECIDED);

@@ -665,6 +665,26 @@ Test(rules_agreed, a2_error_taken, .timeout = 10)
 	cr_assert_eq(ystate(), WSD_Y_DONE);
 }
 
+/* a device that neither completes the read-back nor fails (rxe, twin seed 44): the daemons decide after a while */
+Test(rules_agreed, a2_silent_device, .timeout = 20)
+{
+	make_ends(NULL);
+	cr_assert_eq(send(a, "old", 3, 0), 3);
+	fake_grant(Y);
+	X->lossy = true;
+	obey(X, true);
+	expect_err(send(a, "new", 3, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(xstate(), WSD_X_STARTING);
+	X->r->asked_when -= (uint64_t)US(4e6);
+	obey(X, true);
+	cr_assert_eq(xstate(), WSD_X_STARTING);
+	X->r->asked_when -= (uint64_t)US(2e6);
+	cr_assert_eq(send(a, "new", 3, 0), 3);
+	cr_assert_eq(xstate(), WSD_X_DONE);
+	wait_inq(b, 6);
+	expect_str(b, 8, "oldnew");
+}
+
 /* void, and then Start is visible after all: Y's swap fails, and what follows is plain */
 Test(rules_agreed, a2_void_then_late_start, .timeout = 10)
 {
