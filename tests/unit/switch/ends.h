@@ -273,16 +273,44 @@ static UNUSED int hook_setsockopt(int fd, int level, int name, const void *v, so
 
 static UNUSED bool (*instead)(long n);	/* true: this system call is left out, and gives 0 */
 
+/* long v[6], the arguments behind @last of a function in place of syscall() */
+#define SYSCALL_ARGS(v, last) do {					\
+	va_list ap_;							\
+									\
+	va_start(ap_, last);						\
+	for (int i_ = 0; i_ < 6; i_++)					\
+		(v)[i_] = va_arg(ap_, long);				\
+	va_end(ap_);							\
+} while (0)
+
+/* the kernel takes so many bytes of a sendmsg; 0: EAGAIN */
+static UNUSED long short_sendmsg(const long v[6], size_t most)
+{
+	struct msghdr m = *(const struct msghdr *)v[1];
+	struct iovec io[70];
+	size_t k;
+
+	if (!most) {
+		errno = EAGAIN;
+		return -1;
+	}
+	cr_assert_leq(m.msg_iovlen, 70);
+	for (k = 0; k < m.msg_iovlen && most; k++) {
+		io[k] = m.msg_iov[k];
+		if (io[k].iov_len > most)
+			io[k].iov_len = most;
+		most -= io[k].iov_len;
+	}
+	m.msg_iov = io;
+	m.msg_iovlen = k;
+	return libc_calls.syscall(SYS_sendmsg, v[0], &m, v[2]);
+}
+
 static UNUSED long hook_syscall(long n, ...)
 {
 	long v[6], r;
-	va_list ap;
-	int i;
 
-	va_start(ap, n);
-	for (i = 0; i < 6; i++)
-		v[i] = va_arg(ap, long);
-	va_end(ap);
+	SYSCALL_ARGS(v, n);
 	if (instead && instead(n))
 		return 0;
 	if (n == SYS_preadv2 && preadv2_error) {

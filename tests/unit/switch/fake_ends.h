@@ -21,4 +21,19 @@ static inline void make_ends(const struct fake_opt *o)
 		hooks();
 }
 
+/* real.epoll_wait and real.ppoll of tests that bound how often the kernel is asked */
+static UNUSED _Atomic unsigned n_kernel_waits;
+
+static UNUSED int count_epoll(int set, struct epoll_event *ev, int max, int ms)
+{
+	n_kernel_waits++;
+	return libc_calls.epoll_wait(set, ev, max, ms);
+}
+
+static UNUSED int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
+{
+	n_kernel_waits++;
+	return libc_calls.ppoll(p, n, to, mask);
+}
+
 #endif

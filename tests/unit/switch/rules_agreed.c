@@ -54,33 +54,10 @@ static uint32_t rnd(void)
 static long cut_syscall(long n, ...)
 {
 	long v[6];
-	va_list ap;
-	int i;
 
-	va_start(ap, n);
-	for (i = 0; i < 6; i++)
-		v[i] = va_arg(ap, long);
-	va_end(ap);
-	if (n == SYS_sendmsg && cut_mod) {
-		struct msghdr m = *(const struct msghdr *)v[1];
-		struct iovec io[70];
-		size_t most = cut_from + rnd() % cut_mod, k;
-
-		if (!most) {
-			errno = EAGAIN;
-			return -1;
-		}
-		cr_assert_leq(m.msg_iovlen, 70);
-		for (k = 0; k < m.msg_iovlen && most; k++) {
-			io[k] = m.msg_iov[k];
-			if (io[k].iov_len > most)
-				io[k].iov_len = most;
-			most -= io[k].iov_len;
-		}
-		m.msg_iov = io;
-		m.msg_iovlen = k;
-		return libc_calls.syscall(n, v[0], &m, v[2]);
-	}
+	SYSCALL_ARGS(v, n);
+	if (n == SYS_sendmsg && cut_mod)
+		return short_sendmsg(v, cut_from + rnd() % cut_mod);
 	return libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
 }
 

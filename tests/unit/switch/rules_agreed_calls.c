@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <linux/sockios.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <sys/mman.h>
 
 #include "tests/unit/switch/fake_ends.h"
@@ -28,6 +27,14 @@ static void obey(struct fake_end *e)
 
 	agreed_obey(t, e->c, e->fd, true);
 	cs_leave(t);
+}
+
+/* X returns its direction, as far as that goes now */
+static void x_leaves(unsigned state)
+{
+	agreed_leave(ca, WSD_R_OPTION);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), state);
 }
 
 /* by the ring, by a frame: true; it has arrived */
@@ -129,9 +136,7 @@ Test(calls, peek_across_return)
 	framed();
 	say("abcdef", false);
 	expect_str(b, 2, "ab");
-	agreed_leave(ca, WSD_R_OPTION);
-	obey(X);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	x_leaves(WSD_X_DONE);
 	cr_assert_eq(send(a, "plain", 5, 0), 5);
 	all_arrived();
 	expect_peek(b, 100, "cdefplain");
@@ -315,9 +320,7 @@ Test(calls, info_counts_the_stream)
 	expect_str(b, 3, "cde");		/* inside the frame */
 	cr_assert_eq(received(), 7);
 	say("hij", false);
-	agreed_leave(ca, WSD_R_OPTION);
-	obey(X);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	x_leaves(WSD_X_DONE);
 	cr_assert_eq(send(a, "kl", 2, 0), 2);
 	all_arrived();
 	cr_assert_eq(received(), 12);
@@ -453,35 +456,14 @@ static size_t give_most;	/* bytes that the kernel takes of the next sendmsg; 0: 
 
 static long short_syscall(long n, ...)
 {
+	size_t most = give_most;
 	long v[6];
-	va_list ap;
-	int i;
 
-	va_start(ap, n);
-	for (i = 0; i < 6; i++)
-		v[i] = va_arg(ap, long);
-	va_end(ap);
-	if (n == SYS_sendmsg && give_most) {
-		struct msghdr m = *(const struct msghdr *)v[1];
-		struct iovec io[70];
-		size_t most = give_most, k;
-
-		if (most == ~0ull) {
-			errno = EAGAIN;
-			return -1;
-		}
-		give_most = ~0ull;
-		for (k = 0; k < m.msg_iovlen && most; k++) {
-			io[k] = m.msg_iov[k];
-			if (io[k].iov_len > most)
-				io[k].iov_len = most;
-			most -= io[k].iov_len;
-		}
-		m.msg_iov = io;
-		m.msg_iovlen = k;
-		return libc_calls.syscall(n, v[0], &m, v[2]);
-	}
-	return libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	SYSCALL_ARGS(v, n);
+	if (n != SYS_sendmsg || !most)
+		return libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	give_most = ~0ull;
+	return short_sendmsg(v, most == ~0ull ? 0 : most);
 }
 
 /* "abc" by the ring, lost when lost; then n bytes of "defgh" in a frame */
@@ -638,14 +620,6 @@ Test(calls, plain_within_a_frame_behind_a_question)
 	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
 }
 
-static unsigned n_ppoll;
-
-static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
-{
-	n_ppoll++;
-	return libc_calls.ppoll(p, n, to, mask);
-}
-
 /* what is left of the frame is the program's to send: room in TCP is nothing to wake up for. Behind our FIN there always is some */
 Test(calls, half_a_frame_does_not_spin)
 {
@@ -653,16 +627,14 @@ Test(calls, half_a_frame_does_not_spin)
 
 	half_a_frame(false, 2);
 	p.fd = a;
-	agreed_leave(ca, WSD_R_OPTION);
-	obey(X);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	x_leaves(WSD_X_RETURNING);
 	real.ppoll = count_ppoll;
 	cr_assert_eq(poll(&p, 1, 100), 0);
-	cr_assert_leq(n_ppoll, 30);
-	n_ppoll = 0;
+	cr_assert_leq(n_kernel_waits, 30);
+	n_kernel_waits = 0;
 	cr_assert_eq(shutdown(a, SHUT_WR), 0);
 	cr_assert_eq(poll(&p, 1, 100), 0);
-	cr_assert_leq(n_ppoll, 30);
+	cr_assert_leq(n_kernel_waits, 30);
 }
 
 /* what a pipe holds is payload, too: splice() needs no return (twin seed 42 over RDMA: reset after 2 s) */
@@ -706,9 +678,7 @@ Test(calls, half_a_frame_waits_for_a_pipe)
 
 	half_a_frame(false, 2);
 	cr_assert_eq(pipe(p), 0);
-	agreed_leave(ca, WSD_R_OPTION);
-	obey(X);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	x_leaves(WSD_X_RETURNING);
 	expect_err(splice(p[0], NULL, a, NULL, 9, SPLICE_F_NONBLOCK), EAGAIN);
 	cr_assert_eq(pthread_create(&th, NULL, write_later, &p[1]), 0);
 	cr_assert_eq(splice(p[0], NULL, a, NULL, 9, 0), 1);
@@ -730,15 +700,13 @@ Test(calls, return_behind_a_fin_does_not_spin)
 	cr_assert_eq(send(a, "abc", 3, 0), 3);
 	real.syscall = short_syscall;
 	give_most = ~0ull;
-	agreed_leave(ca, WSD_R_OPTION);
-	obey(X);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	x_leaves(WSD_X_RETURNING);
 	cr_assert_eq(shutdown(a, SHUT_WR), 0);
 	give_most = 0;
 	p.fd = a;
 	real.ppoll = count_ppoll;
 	cr_assert_eq(poll(&p, 1, 100), 0);
-	cr_assert_leq(n_ppoll, 30);
+	cr_assert_leq(n_kernel_waits, 30);
 	expect_err(send(a, "x", 1, MSG_NOSIGNAL), EPIPE);
 	fake_all();
 	expect_str(b, 8, "abc");
@@ -1013,13 +981,8 @@ Test(calls, sender_that_died_in_a_send)
 static long cancel_in_recvmsg(long nr, ...)
 {
 	long x[6], r;
-	va_list ap;
-	int i;
 
-	va_start(ap, nr);
-	for (i = 0; i < 6; i++)
-		x[i] = va_arg(ap, long);
-	va_end(ap);
+	SYSCALL_ARGS(x, nr);
 	r = libc_calls.syscall(nr, x[0], x[1], x[2], x[3], x[4], x[5]);
 	if (nr == SYS_recvmsg) {
 		real.syscall = libc_calls.syscall;
@@ -1060,13 +1023,8 @@ static unsigned n_takes;
 static long count_takes(long nr, ...)
 {
 	long x[6];
-	va_list ap;
-	int i;
 
-	va_start(ap, nr);
-	for (i = 0; i < 6; i++)
-		x[i] = va_arg(ap, long);
-	va_end(ap);
+	SYSCALL_ARGS(x, nr);
 	n_takes += nr == SYS_recvmsg;
 	return libc_calls.syscall(nr, x[0], x[1], x[2], x[3], x[4], x[5]);
 }
@@ -1465,9 +1423,7 @@ Test(calls, outq_to_the_end)
 Test(calls, outq_of_an_open_frame)
 {
 	half_a_frame(false, 2);
-	agreed_leave(ca, WSD_R_OPTION);
-	obey(X);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	x_leaves(WSD_X_RETURNING);
 	cr_assert_geq(outq(SIOCOUTQ), 3);
 	fake_all();
 	until_acknowledged();

@@ -12,20 +12,6 @@ TestSuite(lowat, .timeout = 30);
 enum how { POLL, SELECT, EPOLL, EPOLL_ET, RECV, PEEK, N_HOW };
 
 static int set[2] = { -1, -1 };		/* level, edge */
-static _Atomic unsigned n_kernel_waits;
-
-static int count_epoll(int s, struct epoll_event *ev, int max, int ms)
-{
-	n_kernel_waits++;
-	return libc_calls.epoll_wait(s, ev, max, ms);
-}
-
-static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
-{
-	n_kernel_waits++;
-	return libc_calls.ppoll(p, n, to, mask);
-}
-
 static void mark(int v)
 {
 	socklen_t l = sizeof(v);

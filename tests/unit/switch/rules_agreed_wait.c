@@ -65,6 +65,15 @@ static int64_t ms_now(void)
 
 enum how { RECV, POLL, SELECT, EPOLL, N_HOW };
 
+/* for who waits for b by epoll */
+static void set_for(enum how how, uint32_t et)
+{
+	if (how != EPOLL)
+		return;
+	nonblock(b);
+	set_make(b, EPOLLIN | et);
+}
+
 struct sleeper {
 	pthread_t thread;
 	enum how how;
@@ -194,20 +203,6 @@ static void read_all(void)
 	cr_assert_eq(memcmp(buf + 2 * sizeof(half), "frame", 5), 0);
 }
 
-static unsigned n_kernel_waits;
-
-static int count_epoll(int set, struct epoll_event *ev, int max, int ms)
-{
-	n_kernel_waits++;
-	return libc_calls.epoll_wait(set, ev, max, ms);
-}
-
-static int count_ppoll(struct pollfd *p, nfds_t n, const struct timespec *to, const sigset_t *mask)
-{
-	n_kernel_waits++;
-	return libc_calls.ppoll(p, n, to, mask);
-}
-
 /* ---- A1: what arrives wakes who sleeps ---- */
 
 static void wakes(enum how how, uint32_t et)
@@ -215,10 +210,7 @@ static void wakes(enum how how, uint32_t et)
 	struct sleeper s = { 0 };
 
 	make_ends(NULL);
-	if (how == EPOLL) {
-		nonblock(b);
-		set_make(b, EPOLLIN | et);
-	}
+	set_for(how, et);
 	framed();
 	sleeper_begin(&s, how, b);
 	until_asleep(&s);
@@ -242,10 +234,7 @@ static void wakes_before(enum how how, uint32_t et)
 	struct sleeper s = { 0 };
 
 	make_ends(NULL);
-	if (how == EPOLL) {
-		nonblock(b);
-		set_make(b, EPOLLIN | et);
-	}
+	set_for(how, et);
 	sleeper_begin(&s, how, b);
 	until_asleep(&s);
 	framed();
@@ -270,10 +259,7 @@ static void often(enum how how, uint32_t et)
 	int i;
 
 	make_ends(NULL);
-	if (how == EPOLL) {
-		nonblock(b);
-		set_make(b, EPOLLIN | et);
-	}
+	set_for(how, et);
 	framed();
 	cfg.road_spin_us = 0;
 	for (i = 0; i < 400; i++) {
@@ -507,10 +493,7 @@ static void arm_then_look(enum how how, uint32_t et)
 
 	make_ends(NULL);
 	s.fd = b;
-	if (how == EPOLL) {
-		nonblock(b);
-		set_make(b, EPOLLIN | et);
-	}
+	set_for(how, et);
 	framed();
 	send_x("x");
 	fake_in_arm = arrives;
@@ -800,10 +783,7 @@ static void behind(enum how how, uint32_t et)
 
 	make_ends(NULL);
 	s.fd = b;
-	if (how == EPOLL) {
-		nonblock(b);
-		set_make(b, EPOLLIN | et);
-	}
+	set_for(how, et);
 	framed();
 	frame_first();
 	real.epoll_wait = count_epoll;
