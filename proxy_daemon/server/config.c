@@ -49,9 +49,11 @@ static int parse_number(const char *s, uint64_t max, uint64_t *ret)
 	unsigned shift = 0;
 	char *end;
 
+	if (*s < '0' || *s > '9')	/* " -1" would be one for strtoull(), and a large one */
+		return -EINVAL;
 	errno = 0;
 	*ret = strtoull(s, &end, 10);	/* a leading 0 is one: nobody means 8 by 010 */
-	if (errno || end == s || *s == '-')
+	if (errno)
 		return -EINVAL;
 	switch (*end) {
 	case 'k': case 'K': shift = 10; end++; break;

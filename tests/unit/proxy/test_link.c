@@ -1797,7 +1797,8 @@ Test(san_config, takes_what_makes_sense)
 		{ "subnets", "10.7.0.0/-1" }, { "subnets", "1111111111111111111111111111111111111111111111111111111111111111111111111" },
 		{ "listen", "maybe" }, { "listen", "0.0.0.0" }, { "listen", "::" }, { "port", "0" }, { "port", "65536" }, { "port", "x" },
 		{ "key-file", "k" }, { "transport", "tcp" }, { "qp-timeout", "0" }, { "qp-timeout", "32" }, { "qp-retry", "7" },
-		{ "quota-locked", "-1" }, { "quota-locked", "99999999999G" }, { "ring-start", "5k" }, { "ring-start", "2k" }, { "ring-max", "32M" },
+		{ "quota-locked", "-1" }, { "quota-locked", " -1" }, { "port", "+1" }, { "quota-sessions", "" },
+		{ "quota-waiting", "0" }, { "quota-locked", "99999999999G" }, { "ring-start", "5k" }, { "ring-start", "2k" }, { "ring-max", "32M" },
 	};
 	unsigned i;
 
