@@ -140,11 +140,15 @@ const char *factor(char buf[24], double v)
 	return buf;
 }
 
+/* "-" where there was no CPU for it */
 void report_machine(const struct machine *m)
 {
-	fprintf(out, "machine: cache-line round trip %.3f us, two-copy ring %.2f GB/s, memcpy %.1f GB/s (64 MiB: %.1f)\n"
-	       "         system call %.3f us, TCP send + receive of 1 byte %.2f us\n",
-	       m->line_us, m->ring_gbs, m->memcpy_gbs, m->memcpy_big_gbs, m->syscall_us, m->tcp_call_us);
+	char b[6][24];
+
+	fprintf(out, "machine: cache-line round trip %s us, two-copy ring %s GB/s, memcpy %s GB/s (64 MiB: %s)\n"
+	       "         system call %s us, TCP send + receive of 1 byte %s us\n",
+	       number(b[0], m->line_us, M_P50), number(b[1], m->ring_gbs, M_BYTES), number(b[2], m->memcpy_gbs, M_BYTES),
+	       number(b[3], m->memcpy_big_gbs, M_BYTES), number(b[4], m->syscall_us, M_P50), number(b[5], m->tcp_call_us, M_P50));
 }
 
 void report_others(const struct machine *m)

@@ -169,23 +169,35 @@ Test(child, one_that_ignores_signals_ends_with_all_it_started)
 	cr_assert_eq(read(grandchild[0], &c, 1), 0, "nobody has its other end any more");
 }
 
+/* who is not in the group that ends with a child ends when the test hangs up, or is over */
+static int hold[2];
+
+static _Noreturn void be_held(void)
+{
+	char c;
+
+	(void)setsid();
+	close(hold[1]);
+	(void)!read(hold[0], &c, 1);
+	_exit(0);
+}
+
 static void leaves_words_open(int out)
 {
 	hear(out, "end\n");
-	if (!fork()) {
-		(void)setsid();
-		alarm(30);
-		for (;;)
-			pause();
-	}
+	if (!fork())
+		be_held();
 }
 
 Test(child, words_that_somebody_else_keeps_open)
 {
-	struct child k = child(leaves_words_open);
+	struct child k;
 
+	cr_assert_eq(pipe(hold), 0);
+	k = child(leaves_words_open);
 	cr_assert_eq(run_of(&k, 500, 5000), RUN_E_STILL);
 	cr_assert_not_null(strstr(k.why, "keeps its words open"), "%s", k.why);
+	close(hold[1]);
 }
 
 static void exits_3(int out)
@@ -230,9 +242,9 @@ Test(child, nobody_waits_once_the_user_stops)
 
 /*
  * One that SIGKILL does not end, as it is with a process that sleeps in a driver: a tracer that does not take its end.
- * The tracer is its child, out of its group, and holds it until the test hangs up.
+ * The tracer is its child, out of its group.
  */
-static int hold[2], held[2];
+static int held[2];
 
 static void is_held(int out)
 {
@@ -240,12 +252,8 @@ static void is_held(int out)
 	if (!fork()) {
 		char c = ptrace(PTRACE_SEIZE, getppid(), NULL, NULL) ? 'n' : 'y';
 
-		(void)setsid();
-		close(hold[1]);
-		alarm(30);
 		(void)!write(held[1], &c, 1);
-		(void)!read(hold[0], &c, 1);
-		_exit(0);
+		be_held();
 	}
 	close(hold[1]);
 	never_ends(out);
