@@ -58,7 +58,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */
 	_Atomic uint32_t ask_due;	/* the same, not sent so far: the provider was busy */
 	uint64_t ask_a[8], ask_b[8];	/* their arguments */
-	uint64_t asked_when, end_when;	/* ticks, of Start, then of DECIDE; of END */
+	uint64_t start_when, asked_when, end_when;	/* ticks, of Start, DECIDE and END */
 	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
 	uint64_t since;			/* ticks: the session's beginning */
 	uint64_t taken_before;		/* ring bytes that the sessions before this one brought */

@@ -239,7 +239,7 @@ static void start(struct conn *c, int fd)
 	atomic_store(&rs->frame_H, ~0ull);
 	atomic_store(&rs->S, w[0]);
 	r->fetch_want = atomic_load(&r->p.state->fetched) + 1;
-	r->asked_when = tsc_now();
+	r->start_when = tsc_now();
 	r->p.word(r->p.conn, WSD_CTL_START, w, sizeof(w));
 	r->p.fetch(r->p.conn, WSD_CTL_START + 16);
 	r->p.release(r->p.conn);
@@ -310,7 +310,7 @@ static void started(struct conn *c, int fd)
 			log_debug("conn %u: sends by RDMA from TCP offset %llu on", c->index, (unsigned long long)atomic_load(&rs->S));
 			return;
 		}
-		if (!road_error(r) && tsc_now() - r->asked_when < (uint64_t)US(START_US))
+		if (!road_error(r) && tsc_now() - r->start_when < (uint64_t)US(START_US))
 			return;
 		if (!road_error(r)) {
 			/* a device says after its retries that a path is gone, a few seconds at most. This one says nothing, and would for ever */

@@ -652,10 +652,10 @@ Test(rules_agreed, a2_silent_device, .timeout = 20)
 	obey(X, true);
 	expect_err(send(a, "new", 3, MSG_DONTWAIT), EAGAIN);
 	cr_assert_eq(xstate(), WSD_X_STARTING);
-	X->r->asked_when -= (uint64_t)US(4e6);
+	X->r->start_when -= (uint64_t)US(4e6);
 	obey(X, true);
 	cr_assert_eq(xstate(), WSD_X_STARTING);
-	X->r->asked_when -= (uint64_t)US(2e6);
+	X->r->start_when -= (uint64_t)US(2e6);
 	cr_assert_eq(send(a, "new", 3, 0), 3);
 	cr_assert_eq(xstate(), WSD_X_DONE);
 	wait_inq(b, 6);
