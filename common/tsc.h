@@ -23,10 +23,10 @@ static inline uint64_t tsc_now(void)
 	return __rdtsc();
 }
 
-/* microseconds to ticks */
+/* microseconds, up to half an hour, to ticks. Of a constant it is a multiplication and a shift: floating point is slow where a CPU is emulated */
 static inline int64_t tsc_us(double us)
 {
-	return (int64_t)(us * (double)tsc_per_us_x1024 / 1024.0);
+	return (int64_t)(us * 1024) * (int64_t)tsc_per_us_x1024 >> 20;
 }
 
 /* the CPU this thread runs on, plus 1; a hint */

@@ -24,11 +24,15 @@
 #define PASSES	64		/* of V_WC completions, for one queue in one look: bounded */
 #define BIT(sig)	(1ull << ((sig) - 1))
 
+static bool enter(struct v_ctx *x)
+{
+	return !atomic_load_explicit(&x->orphan, memory_order_relaxed) && !atomic_load_explicit(&x->look.held, memory_order_relaxed) &&
+	       !atomic_exchange_explicit(&x->look.held, true, memory_order_acquire);
+}
+
 bool v_look_try(struct v_ctx *x, struct v_guard *g)
 {
-	if (atomic_load_explicit(&x->orphan, memory_order_relaxed) ||
-	    atomic_load_explicit(&x->look.held, memory_order_relaxed) ||
-	    atomic_exchange_explicit(&x->look.held, true, memory_order_acquire))
+	if (!enter(x))
 		return false;
 	g->error = errno;
 	g->blocked = false;
@@ -104,8 +108,9 @@ void v_touch(struct v_conn *c)
 {
 	struct v_ctx *x = c->ctx;
 
-	atomic_fetch_add_explicit(&c->state.changes, 1, memory_order_release);
-	if (atomic_exchange(&c->changed, true))
+	/* whoever takes it off the list lowers the flag before he looks: what is counted here before the flag is seen up is seen by him */
+	atomic_fetch_add(&c->state.changes, 1);
+	if (atomic_load(&c->changed) || atomic_exchange(&c->changed, true))
 		return;
 	c->next_changed = atomic_load(&x->changed);
 	while (!atomic_compare_exchange_weak(&x->changed, &c->next_changed, c))
@@ -248,26 +253,60 @@ static void queue_broken(struct v_ctx *x, struct v_shard *s)
 			v_fail(x->slot[i], -ECONNRESET);
 }
 
+/* one poll's answer, before which `stale` completions were known to be nobody's. true: there are no more */
+static bool took(struct v_ctx *x, struct v_shard *s, const struct ibv_wc *wc, int n, unsigned stale)
+{
+	if (n < 0) {
+		queue_broken(x, s);
+		return true;
+	}
+	for (int k = 0; k < n; k++)
+		dispatch(x, &wc[k]);
+	if (n == V_WC)
+		return false;
+	s->reserved -= stale;
+	s->stale -= stale;
+	return true;
+}
+
 void v_take(struct v_ctx *x, struct v_shard *s)
 {
 	struct ibv_wc wc[V_WC];
 
 	for (unsigned i = 0; i < PASSES; i++) {
 		unsigned stale = s->stale;
-		int n = x->lib->poll_cq(s->cq, V_WC, wc);
 
-		if (n < 0) {
-			queue_broken(x, s);
+		if (took(x, s, wc, x->lib->poll_cq(s->cq, V_WC, wc), stale))
 			return;
-		}
-		for (int k = 0; k < n; k++)
-			dispatch(x, &wc[k]);
-		if (n < V_WC) {
-			s->reserved -= stale;
-			s->stale -= stale;
-			return;
-		}
 	}
+}
+
+/* who spins finds nothing most times: a poll of the queue is no cancellation point, so nothing is kept and given back for that */
+void v_look(struct v_conn *c)
+{
+	struct v_guard g = { .error = errno };
+	struct v_ctx *x = c->ctx;
+	struct ibv_wc wc[V_WC];
+	struct v_shard *s;
+	unsigned stale = 0;
+	int n = 0;
+
+	if (!enter(x))
+		return;
+	s = c->shard;
+	if (s) {
+		stale = s->stale;
+		n = x->lib->poll_cq(s->cq, V_WC, wc);
+	}
+	if (!n && !stale && !x->idle) {
+		atomic_store_explicit(&x->look.held, false, memory_order_release);
+		errno = g.error;
+		return;
+	}
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g.cancel);
+	if (s && !took(x, s, wc, n, stale))
+		v_take(x, s);
+	v_look_done(x, &g);
 }
 
 void v_take_all(struct v_ctx *x)

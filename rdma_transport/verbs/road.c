@@ -181,15 +181,9 @@ static uint32_t credits(const struct v_conn *c)
 static int road_poll(void *conn)
 {
 	struct v_conn *c = conn;
-	struct v_ctx *x = c->ctx;
 	uint32_t before = atomic_load(&c->state.changes);
-	struct v_guard g;
 
-	if (!v_look_try(x, &g))
-		return 0;
-	if (c->shard)
-		v_take(x, c->shard);
-	v_look_done(x, &g);
+	v_look(c);
 	return atomic_load(&c->state.changes) != before;
 }
 

@@ -7,7 +7,7 @@
  * frames, then, after a return, plain TCP again, for good in this session (decision D13: a new session makes all anew, A6).
  *
  * Files: agreed_state.c what the words mean, without a system call; agreed_tx.c X; agreed_rx.c Y; agreed_small.c many small frames at once; agreed_peek.c looking ahead;
- * agreed_lowat.c SO_RCVLOWAT; agreed_outq.c SIOCOUTQ; agreed_wait.c sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_batch.c many
+ * agreed_quick.c the usual case; agreed_lowat.c SO_RCVLOWAT; agreed_outq.c SIOCOUTQ; agreed_wait.c sleeping beside TCP and the device; agreed_grow.c larger rings; agreed_bulk.c the faster road; agreed_batch.c many
  * small puts at once; agreed_ctl.c life.
  *
  * Invariants:
@@ -171,6 +171,13 @@ void road_frame_left(const struct road *r, uint64_t h, uint32_t *ret_header, uin
 void road_frame_set(struct road *r, uint64_t h, uint32_t kind, uint32_t len, uint64_t off);
 void road_frame_header(const struct road *r, uint8_t out[WSD_FRAME_SIZE]);
 
+#define ROAD_POLL_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
+#define ROAD_QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
+#define ROAD_FLOOD	64u		/* small sends without a receive, ... */
+#define ROAD_FLOOD_GAP_US 50		/* ... and with no longer pause between them: before that they take the ring */
+#define ROAD_CREDIT_PART 4u		/* of the ring: credit is told after so much, ... */
+#define ROAD_CREDIT_LAG	(64u << 10)	/* ... or this: what a return repeats must go into TCP's buffers, though nobody reads meanwhile (A4) */
+
 /* ---- agreed_tx.c ---- */
 #define TX_AGAIN	(-2)		/* kernel sends: the direction is framed now; nothing was sent */
 #define RX_AGAIN	(-2)
@@ -218,12 +225,18 @@ uint64_t batch_credit(const struct road *r);
  * Spins for some round trips at most */
 bool batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms);
 
+/* ---- agreed_quick.c: all of v, or 0: not this one, and nothing was changed ---- */
+ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flags);
+ssize_t agreed_recv_quick(struct thr *t, struct conn *c, struct vec *v, int flags);
+void agreed_quick(bool set);		/* for tests of the long way */
+
 /* ---- agreed_grow.c ---- */
 void agreed_grow_tx(struct conn *c);
 void agreed_grow_rx(struct conn *c);
 
 /* ---- agreed_rx.c ---- */
 ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags);
+void agreed_credit_due(struct road *r, uint32_t part);	/* the sender is told, if a part of the ring was taken since. rx_lock */
 bool agreed_plain_in(struct conn *c);	/* counted in (sleepers): may plain bytes be taken without bound? */
 int64_t agreed_inq(struct thr *t, struct conn *c, int fd);	/* FIONREAD, or -errno */
 struct tcp_info;

@@ -18,8 +18,6 @@
  */
 #include "wsd_switch/core/agreed.h"
 
-#define FLOOD		64		/* of them without a receive, ... */
-#define FLOOD_GAP_US	50		/* ... and with no longer pause between them: before that they take the ring */
 #define MESSAGE		4096		/* what one of a flood counts as */
 #define STRETCH		(4u << 20)	/* to settle, and again to be measured; or, where that takes longer, */
 #define STRETCH_US	100000		/* what moves in this time, and LEAST */
@@ -123,9 +121,9 @@ bool bulk_by_tcp(struct road *r, size_t len, bool *ret_flood)
 	if (len >= BULK_LEN)
 		return !cfg.no_overflow && bulk_turn(&r->bulk, now);
 	/* who thinks, or waits, between two messages does not fill a road */
-	if ((int64_t)(now - r->sent_when) > (int64_t)US(FLOOD_GAP_US))
+	if ((int64_t)(now - r->sent_when) > (int64_t)US(ROAD_FLOOD_GAP_US))
 		atomic_store_explicit(&r->in_row, 0, memory_order_relaxed);
-	*ret_flood = atomic_load_explicit(&r->in_row, memory_order_relaxed) >= FLOOD;
+	*ret_flood = atomic_load_explicit(&r->in_row, memory_order_relaxed) >= ROAD_FLOOD;
 	return *ret_flood && !cfg.no_overflow && bulk_turn(&r->flood, now);
 }
 
@@ -138,7 +136,7 @@ void bulk_sent(struct road *r, size_t len, size_t n)
 		row = 0;
 		if (r->bulk.again)
 			bulk_count(&r->bulk, n, now);
-	} else if (row < FLOOD) {
+	} else if (row < ROAD_FLOOD) {
 		row++;
 	} else if (r->flood.again) {
 		bulk_count(&r->flood, MESSAGE, now);

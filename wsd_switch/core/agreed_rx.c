@@ -38,7 +38,6 @@
 #define PEEK_NAP_MS	2
 #define LOW_NAP_MS	2	/* a part of the mark was taken, and the kernel waits for all of it */
 #define ASK_NAP_MS	10		/* a question that the provider was too busy for is asked again */
-#define CREDIT_LAG	(64u << 10)	/* what a return repeats must go into TCP's buffers, though nobody reads meanwhile (A4) */
 #define TAKE_MAX	(64u << 10)	/* bytes of the ring before credit is looked at */
 
 struct need {
@@ -95,11 +94,11 @@ static void credit(struct road *r, uint32_t flags)
 	atomic_store_explicit(&rs->told_cursor, w[0], memory_order_relaxed);
 }
 
-static void credit_due(struct road *r, uint32_t part)
+void agreed_credit_due(struct road *r, uint32_t part)
 {
 	uint32_t lag = road_rx_size(r) / part;
 
-	if ((int64_t)(batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed)) >= (int64_t)(lag < CREDIT_LAG ? lag : CREDIT_LAG))
+	if ((int64_t)(batch_credit(r) - atomic_load_explicit(&r->rs->told_cursor, memory_order_relaxed)) >= (int64_t)(lag < ROAD_CREDIT_LAG ? lag : ROAD_CREDIT_LAG))
 		credit(r, atomic_load(&r->leave) ? WSD_CREDIT_RETURN : 0);
 }
 
@@ -127,7 +126,7 @@ static ssize_t take_ring(struct road *r, const struct vec *v, uint64_t n, int fl
 	}
 	if (!(flags & MSG_PEEK)) {
 		atomic_store_explicit(&rs->taken, taken + done, memory_order_release);
-		credit_due(r, 4);
+		agreed_credit_due(r, ROAD_CREDIT_PART);
 	}
 	return (ssize_t)done;
 }
@@ -652,6 +651,13 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	}
 	if (unlikely((e = kept(s)) != 0))
 		return fail(e);
+	if (likely(road_mine(r)) && atomic_load_explicit(&r->rs->ystate, memory_order_relaxed) == WSD_Y_FRAMED) {
+		road_poll(r, 0);
+		n.polled = true;
+		k = agreed_recv_quick(t, c, v, flags);
+		if (k > 0)
+			return k;
+	}
 	rx_touch(c);
 	agreed_flush(t, c);		/* who reads has an answer to wait for */
 	if (unlikely(!road_mine(r)))
@@ -757,11 +763,13 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			until = agreed_timeout(c, fd, SO_RCVTIMEO);
 		agreed_obey(t, c, fd, true);
 		n.polled = road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes);
+		if (n.polled && !got && (k = agreed_recv_quick(t, c, v, flags)) > 0)
+			return k;
 		if (n.polled || !ask) {
 			ask = true;	/* what ended the spin may be the kernel's; and before a sleep it is asked */
 			continue;
 		}
-		credit_due(r, 2);
+		agreed_credit_due(r, 2);
 		if (batch_ask(t, c, fd, &n.nap_ms))
 			continue;
 		k = road_sleep(t, c, fd, (n.no_kernel ? 0 : POLLIN) | (agreed_rest(c) ? POLLOUT : 0), until, n.nap_ms, n.changes);
@@ -883,7 +891,7 @@ uint32_t agreed_events(struct thr *t, struct conn *c, int fd, uint32_t wanted, u
 			*ret_mask &= ~(uint32_t)(POLLIN | POLLRDNORM | POLLRDHUP);
 		if (n.nap_ms && (!*ret_nap || n.nap_ms < *ret_nap))
 			*ret_nap = n.nap_ms;
-		credit_due(r, 2);
+		agreed_credit_due(r, 2);
 	}
 	if (unlikely(!road_mine(r)) && y != WSD_Y_PLAIN && y != WSD_Y_DONE) {
 		/* a second process (A4): what the device brings to the first one nobody tells us */

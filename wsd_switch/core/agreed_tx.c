@@ -45,10 +45,8 @@
 #define START_US	5e6		/* A2: for the device to say that Start is there, or that it is not */
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
-#define POLL_EVERY_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
 #define POLL_BATCH_US	20
 #define SPLICE_PAGE	4096u		/* less than a writable socket has room for */
-#define QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
 
 struct want {
 	short events;		/* of the kernel */
@@ -498,7 +496,7 @@ bool agreed_rest(const struct conn *c)
 
 static bool due_quiet(const struct road *r)
 {
-	return (int64_t)(r->now - r->last_tcp) > (int64_t)US(QUIET_US);
+	return (int64_t)(r->now - r->last_tcp) > (int64_t)US(ROAD_QUIET_US);
 }
 
 /* tx_lock held, no frame under way, a put was just made. What the kernel does not take now is due again at the next send. */
@@ -796,7 +794,7 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0)	/* closed while we slept: it may be another file's */
 			return ended(t, c, done, EBADF, flags);
 		if (road_mine(r))
-			road_poll(r, r->batch ? POLL_BATCH_US : POLL_EVERY_US);
+			road_poll(r, r->batch ? POLL_BATCH_US : ROAD_POLL_US);
 		changes = road_changes(r);
 		agreed_obey(t, c, fd, false);
 		x = atomic_load_explicit(&r->rs->xstate, memory_order_relaxed);

@@ -24,7 +24,8 @@
 #define SLICE_MS	10
 #define BUSY_NAP_MS	1	/* others' completions keep the device from being armed */
 #define ARM_TRIES	4
-#define SPIN_ASK_US	20		/* TCP is looked at meanwhile: after so long, then half as often each time, */
+#define CLOCK_LOOKS	4		/* of a spin between two looks at the clock */
+#define SPIN_ASK_US	50		/* TCP is looked at meanwhile: after so long, then half as often each time, */
 #define SPIN_ASK_MOST_US 100		/* down to this */
 #define SOFT_LOOKS	8		/* ... and a software device has the CPU after so many looks: more often is a system call a look */
 #define SPIN_VAIN	8		/* spins one after the other that brought nothing; then one of ... */
@@ -309,7 +310,7 @@ void road_pause(const struct road *r, unsigned looks)
 /* 1: look again, 0: nothing came, -1: a signal did */
 static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t changes)
 {
-	uint64_t t0 = tsc_now(), asked = t0, now, each = (uint64_t)US(SPIN_ASK_US);
+	uint64_t t0 = tsc_now(), asked = t0, now, each = (uint64_t)US(SPIN_ASK_US), most = (uint64_t)US(cfg.road_spin_us);
 	unsigned looks = 0;
 
 	for (;;) {
@@ -324,8 +325,11 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			return -1;
+		road_pause(r, ++looks);
+		if (looks % CLOCK_LOOKS)
+			continue;
 		now = tsc_now();
-		if (now - t0 > (uint64_t)US(cfg.road_spin_us))
+		if (now - t0 > most)
 			return 0;
 		if (events && now - asked > each) {
 			struct pollfd p = { .fd = fd, .events = events };
@@ -336,7 +340,6 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 			if (real.poll(&p, 1, 0) > 0)
 				return 1;
 		}
-		road_pause(r, ++looks);
 	}
 }
 

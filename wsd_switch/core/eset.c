@@ -1636,7 +1636,7 @@ static bool roads_changed(struct eset *s)
 /* a moment awake, for the device or the kernel. true: look again */
 static bool spin_roads(struct thr *t, struct eset *s, int epfd, uint64_t until)
 {
-	uint64_t t0 = tsc_now(), asked = t0, now;
+	uint64_t t0 = tsc_now(), asked = t0, now, most = (uint64_t)US(cfg.road_spin_us);
 	struct reg *_Atomic *v = atomic_load(&s->roads);
 	struct pollfd p = { .fd = epfd, .events = POLLIN };
 	struct road *r = NULL;
@@ -1660,7 +1660,7 @@ static bool spin_roads(struct thr *t, struct eset *s, int epfd, uint64_t until)
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			return false;
 		now = tsc_now();
-		if (now - t0 > (uint64_t)US(cfg.road_spin_us) || now >= until)
+		if (now - t0 > most || now >= until)
 			return false;
 		if (now - asked > (uint64_t)US(ROAD_ASK_US)) {
 			asked = now;

@@ -125,7 +125,7 @@ void spin_done(struct ledger *l, int64_t ticks, int64_t earned)
 
 uint64_t spin_until(const struct timespec *to)
 {
-	return to->tv_sec > 1000000 ? UINT64_MAX :
+	return to->tv_sec > 1000 ? UINT64_MAX :	/* no spin lasts that long */
 	       tsc_now() + (uint64_t)US((double)to->tv_sec * 1e6 + (double)to->tv_nsec / 1e3);
 }
 
