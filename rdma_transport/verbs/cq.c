@@ -24,7 +24,7 @@
 #define PASSES	64		/* of V_WC completions, for one queue in one look: bounded */
 #define BIT(sig)	(1ull << ((sig) - 1))
 
-static bool enter(struct v_ctx *x)
+static inline bool enter(struct v_ctx *x)
 {
 	return !atomic_load_explicit(&x->orphan, memory_order_relaxed) && !atomic_load_explicit(&x->look.held, memory_order_relaxed) &&
 	       !atomic_exchange_explicit(&x->look.held, true, memory_order_acquire);
@@ -36,7 +36,7 @@ bool v_look_try(struct v_ctx *x, struct v_guard *g)
 		return false;
 	g->error = errno;
 	g->blocked = false;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel);
+	g->cancel = v_cancel_off();
 	return true;
 }
 
@@ -100,7 +100,7 @@ void v_look_done(struct v_ctx *x, struct v_guard *g)
 	atomic_store_explicit(&x->look.held, false, memory_order_release);
 	if (g->blocked)
 		unblock_signals(g->mask);
-	pthread_setcancelstate(cancel, NULL);
+	v_cancel_back(cancel);
 	errno = error;
 }
 
@@ -303,7 +303,7 @@ void v_look(struct v_conn *c)
 		errno = g.error;
 		return;
 	}
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g.cancel);
+	g.cancel = v_cancel_off();
 	if (s && !took(x, s, wc, n, stale))
 		v_take(x, s);
 	v_look_done(x, &g);

@@ -22,12 +22,9 @@ static_assert(sizeof(struct wsd_remote_ctl) <= SCRATCH_OFF, "room for it");
 
 bool v_post_try(struct v_conn *c)
 {
-	int cancel;
-
 	if (atomic_load(&c->posting) || atomic_exchange(&c->posting, true))
 		return false;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	c->cancel = cancel;
+	c->cancel = v_cancel_off();
 	c->error = errno;
 	c->n_wr = 0;
 	c->held = 0;
@@ -46,17 +43,19 @@ static struct ibv_send_wr *chain(struct v_conn *c, enum ibv_wr_opcode op, void *
 	struct ibv_sge *sge = &c->sge[c->n_wr];
 	uint32_t seq = c->sq_head + c->n_wr;
 
-	*sge = (struct ibv_sge){ (uintptr_t)addr, n, lkey };
+	sge->addr = (uintptr_t)addr;
+	sge->length = n;
+	sge->lkey = lkey;
 	signalled = signalled || ++c->unsignalled > V_UNSIGNALLED;
-	*wr = (struct ibv_send_wr){
-		.wr_id = v_id(c->slot, c->gen, kind, seq),
-		.sg_list = sge,
-		.num_sge = n ? 1 : 0,
-		.opcode = op,
-		.send_flags = (signalled ? IBV_SEND_SIGNALED : 0) |
-			      (n && n <= c->inline_max && op != IBV_WR_RDMA_READ ? IBV_SEND_INLINE : 0),
-		.wr.rdma = { .remote_addr = to, .rkey = rkey },
-	};
+	/* one by one: the other fields are 0 since the conn was made, imm_data is what it was */
+	wr->wr_id = v_id(c->slot, c->gen, kind, seq);
+	wr->next = NULL;
+	wr->sg_list = sge;
+	wr->num_sge = n ? 1 : 0;
+	wr->opcode = op;
+	wr->send_flags = (signalled ? IBV_SEND_SIGNALED : 0) | (n && n <= c->inline_max && op != IBV_WR_RDMA_READ ? IBV_SEND_INLINE : 0);
+	wr->wr.rdma.remote_addr = to;
+	wr->wr.rdma.rkey = rkey;
 	if (signalled) {
 		c->unsignalled = 0;
 		c->unsignalled_bytes = 0;
@@ -124,7 +123,7 @@ void v_post_done(struct v_conn *c, bool looking)
 		cancel = c->cancel;
 		error = c->error;
 		atomic_store(&c->posting, false);
-		pthread_setcancelstate(cancel, NULL);
+		v_cancel_back(cancel);
 		errno = error;
 		if (!(atomic_load(&c->closing) != V_OPEN && !atomic_load(&c->closed)) && (stuck || !may_tell(c)))
 			return;

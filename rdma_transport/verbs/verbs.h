@@ -26,6 +26,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/single_threaded.h>
 #include <wsd/put_road.h>
 #include <wsd/remote_session.h>
 
@@ -213,6 +214,23 @@ struct v_guard {
 	bool blocked;		/* signals; mask: as they were */
 	uint64_t mask;
 };
+
+/* with one thread nothing is cancelled: libc's calls do not ask */
+static inline int v_cancel_off(void)
+{
+	int was = -1;
+
+	if (!__libc_single_threaded)
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+	return was;
+}
+
+static inline void v_cancel_back(int was)
+{
+	if (was >= 0)
+		pthread_setcancelstate(was, NULL);
+}
+
 bool v_look_try(struct v_ctx *x, struct v_guard *g);
 void v_look_wait(struct v_ctx *x, struct v_guard *g);
 bool v_look_soon(struct v_ctx *x, struct v_guard *g);	/* a few milliseconds */

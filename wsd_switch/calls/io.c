@@ -44,7 +44,9 @@ static ssize_t recv_in(struct call *k, int fd, struct vec *v, int flags)
 
 	if (unlikely(conn_ours(k->c) && !__libc_single_threaded))
 		pthread_testcancel();
-	r = rx_recv(k->t, k->c, fd, v, flags);
+	r = conn_agreed(k->c) ? agreed_recv_quick(k->t, k->c, v, flags) : 0;
+	if (!r)
+		r = rx_recv(k->t, k->c, fd, v, flags);
 	if (r >= 0)
 		errno = e;
 	if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_LOWAT_CUT))
@@ -61,7 +63,9 @@ static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
 
 	if (unlikely(conn_ours(k->c) && !__libc_single_threaded))
 		pthread_testcancel();
-	r = tx_send(k->t, k->c, fd, v, flags);
+	r = conn_agreed(k->c) ? agreed_send_quick(k->t, k->c, v, flags) : 0;
+	if (!r)
+		r = tx_send(k->t, k->c, fd, v, flags);
 	if (r >= 0)
 		errno = e;
 	if (unlikely(atomic_load_explicit(&k->c->stage, memory_order_relaxed) == ST_NEW) && r > 0)

@@ -310,7 +310,7 @@ void road_pause(const struct road *r, unsigned looks)
 /* 1: look again, 0: nothing came, -1: a signal did */
 static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t changes)
 {
-	uint64_t t0 = tsc_now(), asked = t0, now, each = (uint64_t)US(SPIN_ASK_US), most = (uint64_t)US(cfg.road_spin_us);
+	uint64_t t0 = tsc_now(), asked = t0, now = t0, each = (uint64_t)US(SPIN_ASK_US), most = (uint64_t)US(cfg.road_spin_us);
 	unsigned looks = 0;
 
 	for (;;) {
@@ -320,7 +320,7 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 		r->p.poll(r->p.conn);
 		sig_release();
 		if (road_changes(r) != changes) {
-			atomic_store_explicit(&r->polled, tsc_now(), memory_order_relaxed);
+			atomic_store_explicit(&r->polled, now, memory_order_relaxed);
 			return 1;
 		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))

@@ -1038,8 +1038,7 @@ ssize_t rx_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 			if (likely(r != RX_AGAIN))
 				return r;
 		}
-		r = agreed_recv_quick(t, c, v, flags);
-		return likely(r > 0) ? r : agreed_recv(t, c, fd, v, flags);
+		return agreed_recv(t, c, fd, v, flags);
 	}
 	if (unlikely(v->len == 0) && rx_readable(c, &head))
 		return 0;	/* a receive of nothing waits for data all the same */

@@ -663,8 +663,7 @@ ssize_t tx_send(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 			if (likely(r != TX_AGAIN))
 				return r;
 		}
-		r = agreed_send_quick(t, c, v, flags);
-		return likely(r > 0) ? r : agreed_send(t, c, fd, v, flags);
+		return agreed_send(t, c, fd, v, flags);
 	}
 	if (unlikely(atomic_load_explicit(&s->kept_err, memory_order_relaxed))) {
 		e = atomic_exchange(&s->kept_err, 0);
