@@ -13,6 +13,7 @@
 static inline void make_ends(const struct fake_opt *o)
 {
 	fake_make(o);
+	agreed_quick(!getenv("WSD_TEST_LONG_WAY"));
 	a = X->fd;
 	b = Y->fd;
 	ca = X->c;
