@@ -77,7 +77,7 @@ static bool may_put(const struct conn *c, const struct road *r, uint64_t posted,
 	       (int64_t)(now - r->last_tcp) <= (int64_t)US(ROAD_QUIET_US);
 }
 
-/* sends in a row before this one; from ROAD_FLOOD on it is agreed_bulk.c's */
+/* tx_lock: sends in a row before this one; from ROAD_FLOOD on it is agreed_bulk.c's */
 static uint32_t in_row(const struct road *r, uint64_t now)
 {
 	return (int64_t)(now - r->sent_when) > (int64_t)US(ROAD_FLOOD_GAP_US) ? 0 : GET(r->in_row);
@@ -94,7 +94,7 @@ ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flag
 	int k;
 
 	if (unlikely(!small(v) || (flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR)) || !calm(c, r) ||
-		     now - GET(r->polled) >= (uint64_t)US(ROAD_POLL_US) || (row = in_row(r, now)) >= ROAD_FLOOD))
+		     now - GET(r->polled) >= (uint64_t)US(ROAD_POLL_US)))
 		return 0;
 	sig_hold();
 	if (unlikely(!lock_try(&c->s->tx_lock, me)))
@@ -104,7 +104,8 @@ ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flag
 	size = ring ? road_tx_size(r) : r->ring0;
 	to = r->tx[ring] + (posted & (size - 1));
 	/* the copy is to where nobody reads before it is posted */
-	if (unlikely((posted & (size - 1)) + n > size || !may_put(c, r, posted, n, now) ||
+	row = in_row(r, now);
+	if (unlikely((posted & (size - 1)) + n > size || row >= ROAD_FLOOD || !may_put(c, r, posted, n, now) ||
 		     !fault_copy(to, (const char *)v->iov->iov_base + v->off, n) || r->p.hold(r->p.conn, 1) != 0))
 		goto unlock;
 	r->now = now;
