@@ -39,6 +39,9 @@
 #define START_BYTES	(64u << 10)	/* sent since the grant was seen: time to start without waiting for a wait */
 #define NB_LEAST_US	1000		/* a non-blocking sender waits this long for its own Start, */
 #define NB_WAIT_US	50000		/* or so, as long as all of them together do not wait for more than ... */
+#define NB_NAPS		200u		/* looks behind that time that it has all the same, ... */
+#define NB_NAPS_LEAST	20u		/* ... or so many where the device would have said that the path is dead, ... */
+#define NB_MOST_US	500e3		/* ... after this */
 #define NB_ALL_US	200e3
 #define NB_EACH_US	2e6		/* ... in this time */
 #define NB_NAP_US	50
@@ -688,13 +691,18 @@ static ssize_t broken_pipe(struct thr *t, int flags)
 }
 
 /*
- * May a non-blocking sender wait for its own Start, since then? That is a round trip; but where the path is dead its loop has others to serve: all
+ * May a non-blocking sender wait for its own Start any longer? That is a round trip; but where the path is dead its loop has others to serve: all
  * together, in this process, wait NB_ALL_US of NB_EACH_US
  */
-static bool start_patience(uint64_t since, uint64_t now)
+struct start_wait {
+	uint64_t since;		/* ticks; 0: it does not wait */
+	unsigned naps;
+};
+
+static bool start_patience(struct start_wait *w, uint64_t now)
 {
 	static _Atomic uint64_t begun, spent;	/* ticks: this stretch of time, and what was waited in it */
-	uint64_t b = atomic_load_explicit(&begun, memory_order_relaxed), took = now - since;
+	uint64_t b = atomic_load_explicit(&begun, memory_order_relaxed), took = now - w->since;
 
 	if (!b || (int64_t)(now - b) > (int64_t)US(NB_EACH_US)) {
 		atomic_store_explicit(&begun, now, memory_order_relaxed);
@@ -702,24 +710,26 @@ static bool start_patience(uint64_t since, uint64_t now)
 	}
 	if (took <= (uint64_t)US(NB_LEAST_US))
 		return true;
-	if (took > (uint64_t)US(NB_WAIT_US) || atomic_load_explicit(&spent, memory_order_relaxed) > (uint64_t)US(NB_ALL_US))
+	/* a machine that has other things to do makes both slow, the round trip and our looks: time alone does not count */
+	if ((took > (uint64_t)US(NB_WAIT_US) && w->naps++ > (took > (uint64_t)US(NB_MOST_US) ? NB_NAPS_LEAST : NB_NAPS)) ||
+	    atomic_load_explicit(&spent, memory_order_relaxed) > (uint64_t)US(NB_ALL_US))
 		return false;
 	atomic_fetch_add_explicit(&spent, (uint64_t)US(NB_NAP_US), memory_order_relaxed);
 	return true;
 }
 
 /* Start is under way, or undecided: its round trip. 0: look again; -errno */
-static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t until, uint64_t *since, uint32_t changes)
+static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t until, struct start_wait *w, uint32_t changes)
 {
 	uint64_t now = tsc_now();
 
-	if (!*since)
-		*since = now;
+	if (!w->since)
+		w->since = now;
 	if (road_spin(t, c, fd, 0, changes))
 		return 0;
 	if (!nb)
 		return road_sleep(t, c, fd, 0, until, 10, changes);
-	if (!start_patience(*since, now))
+	if (!start_patience(w, now))
 		return -EAGAIN;		/* agreed_events() reports its end as an edge */
 	thr_nap(NB_NAP_US);
 	return 0;
@@ -767,7 +777,7 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	struct road *r;
 	bool nb = (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 	int64_t until = -1;
-	uint64_t since = 0;
+	struct start_wait start_wait = { 0 };
 	size_t done = 0;
 	struct want w;
 	ssize_t k;
@@ -811,7 +821,7 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 
 			if (until < 0)
 				until = nb ? 0 : agreed_timeout(c, fd, SO_SNDTIMEO);
-			e = wait_start(t, c, fd, nb, until, &since, changes);
+			e = wait_start(t, c, fd, nb, until, &start_wait, changes);
 
 			if (e)
 				return ended(t, c, done, -e, flags);

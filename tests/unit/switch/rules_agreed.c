@@ -642,7 +642,49 @@ Test(rules_agreed, a2_error_taken, .timeout = 10)
 	cr_assert_eq(ystate(), WSD_Y_DONE);
 }
 
-/* a device that neither completes the read-back nor fails (rxe, twin seed 44): the daemons decide after a while */
+static unsigned naps_left;
+
+static long slow_nap(long n, ...)
+{
+	long v[6];
+	va_list ap;
+	int i;
+
+	va_start(ap, n);
+	for (i = 0; i < 6; i++)
+		v[i] = va_arg(ap, long);
+	va_end(ap);
+	if (n != SYS_clock_nanosleep)
+		return libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	usleep(5000);
+	if (naps_left && !--naps_left)
+		fake_all();
+	return 0;
+}
+
+/* A sender that does not wait does so for its own Start, where the machine is busy for many milliseconds: of TCP's empty buffer it would not hear
+ * EAGAIN (twin seed 44); but not for ever */
+Test(rules_agreed, a2_start_on_a_busy_machine, .timeout = 20)
+{
+	undecided();
+	real.syscall = slow_nap;
+	naps_left = 30;
+	cr_assert_eq(send(a, "new", 3, MSG_DONTWAIT), 3);
+	cr_assert_eq(xstate(), WSD_X_FRAMED);
+	fake_all();
+	expect_str(b, 3, "old");
+	expect_str(b, 8, "new");
+}
+
+Test(rules_agreed, a2_start_is_not_waited_for_for_ever, .timeout = 20)
+{
+	undecided();
+	real.syscall = slow_nap;
+	naps_left = 0;
+	expect_err(send(a, "new", 3, MSG_DONTWAIT), EAGAIN);
+}
+
+/* a device that neither completes the read-back nor fails: the daemons decide after a while */
 Test(rules_agreed, a2_silent_device, .timeout = 20)
 {
 	make_ends(NULL);
