@@ -40,6 +40,7 @@
 #define WAKE_GEN(g)	(((g) & 0x7fffu) << 1)
 #define WAKE_DEVICE	0u
 #define WAKE_THREADS	1u
+#define WAKES		2		/* there are no more */
 #define WOKEN_DEVICE	1u	/* t->woken */
 #define WOKEN_FOREIGN	2u	/* a cookie that is none of ours: a parent's, in a set that it shares with us */
 #define BAD_EVENTS	(EPOLLONESHOT | EPOLLEXCLUSIVE)
@@ -1589,10 +1590,18 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, int max, unsigned *ret_nap)
 {
 	bool locked = lock_try_long(&s->lock, thr_tid(t));
+	struct timespec none = { 0, 0 };
+	int n_kernel, room = n, e = errno, i;
 	unsigned seen;
-	int n_kernel;
 
-	n = n_kernel = n < 0 ? 0 : reported(s, ev, n, locked);
+	n_kernel = n < 0 ? 0 : reported(s, ev, n, locked);
+	/* Cookies of ours in the place of others: an edge left in the kernel would be told a second time, behind what the roads have of it */
+	for (i = 0; locked && s->wake_on && n_kernel == 0 && n > 0 && i < WAKES; i++) {
+		n = kernel_wait(s, s->epfd, ev, room, &none, NULL);
+		n_kernel = n < 0 ? 0 : reported(s, ev, n, locked);
+		errno = e;
+	}
+	n = n_kernel;
 	if (!locked) {
 		*ret_nap = 1;
 		return n;

@@ -902,6 +902,33 @@ Test(waits, no_edge_for_what_is_brought_twice)
 	cr_assert_eq(once(0), 0);
 }
 
+/* Bytes on both roads are one edge, though what is ours in the set takes the place of the kernel's (twin seed 56 over RDMA) */
+Test(waits, one_edge_for_both_roads)
+{
+	struct epoll_event ev[4];
+	int max;
+
+	for (max = 1; max <= 4; max++) {
+		make_ends(NULL);
+		nonblock(b);
+		set_make(b, EPOLLIN | EPOLLET);
+		framed();
+		cr_assert_eq(once(20), 0);	/* armed: the device's descriptor is readable from the next arrival on */
+		send_x("ab");
+		fake_all();
+		X->no_slot = 1;
+		cr_assert_eq(send(a, "c", 1, 0), 1);
+		wait_inq(b, WSD_FRAME_SIZE + 1);
+		cr_assert_eq(epoll_wait(ep, ev, max, 0), 1);
+		cr_assert_eq(ev[0].events, EPOLLIN);
+		cr_assert_eq(epoll_wait(ep, ev, max, 0), 0, "twice, with room for %d", max);
+		expect_str(b, 10, "abc");
+		cr_assert_eq(epoll_wait(ep, ev, max, 0), 0);
+		close(a);
+		close(b);
+	}
+}
+
 /* the kernel's edge is taken by the wait that also learns of the session, and is told all the same; and so is its last event (twin seed 2 over RDMA) */
 static void edge_when_attached(uint32_t events)
 {
