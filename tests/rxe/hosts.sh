@@ -90,6 +90,58 @@ stood() {
 		}' "$T/$1.log"
 }
 
+# ---- something is done to the SAN in mid-traffic, in rounds; KINDS are the connections that it is done to ----
+
+KINDS=() BEFORE=() BEST=999999
+
+# kinds_up PORT KIND...: traffic of each, by RDMA
+kinds_up() {
+	local port=$1 kind
+	shift
+	KINDS=("$@")
+	for kind; do traffic "$kind" "$kind" $((port++)); done
+	for kind; do until_true 90 by_rdma "$kind" || fail "$kind does not use RDMA"; done
+}
+
+# kinds_by_rdma [WHEN]: all of them, now; from here on kinds_returned counts. The other host may need much longer or shorter for it: meet ... 200
+kind_by_rdma() {
+	BEFORE[$1]=$(returns "${KINDS[$1]}")	# first: one that returns just now has to come to RDMA again
+	on_rdma "${KINDS[$1]}"
+}
+kinds_by_rdma() {
+	local i
+	for i in "${!KINDS[@]}"; do until_true 90 kind_by_rdma "$i" || fail "${KINDS[i]} does not use RDMA${1:+ $1}"; done
+}
+kinds_returned() {
+	local i
+	for i in "${!KINDS[@]}"; do until_true 20 returned "${KINDS[i]}" "${BEFORE[i]}" || fail "${KINDS[i]} did not return"; done
+}
+
+# kinds_stood ROUND FROM TO KIND...: says how long each stood around that moment; the longest counts for the round, and BEST is that of the best
+# round: a busy machine makes an emulated host stand for a second, which is not ours
+kinds_stood() {
+	local round=$1 from=$2 to=$3 worst=0 kind ms
+	shift 3
+	for kind; do
+		ms=$(stood "$kind" "$from" "$to")
+		echo "$round: $kind stood for $ms ms; $(grep -c 'by RDMA$' "$T/$kind.wsd.log") sessions so far"
+		[ "$ms" -le $worst ] || worst=$ms
+	done
+	[ $worst -ge $BEST ] || BEST=$worst
+}
+kinds_moved_within() { [ "$BEST" -lt "$1" ] || fail "the stream moved again only after $BEST ms"; }
+
+# roce_filter: drop and mend are for packets of RDMA that this host is sent. Not for those that it sends: who sends what its own host drops is told,
+# and rxe then tries again without end (6.1: soft lockup). roce_unfilter is for UNDO.
+roce_filter() {
+	tc qdisc add dev "$WSD_RXE_NETDEV" clsact || fail "tc: no clsact"
+	drop		# modules are loaded by the first one
+	mend
+}
+drop() { tc filter add dev "$WSD_RXE_NETDEV" ingress protocol ip flower ip_proto udp dst_port 4791 action drop || fail "tc: no filter"; }
+mend() { tc filter del dev "$WSD_RXE_NETDEV" ingress || fail "tc: the filter stays"; }
+roce_unfilter() { tc qdisc del dev "$WSD_RXE_NETDEV" clsact; }
+
 # uptime_ms, of CLOCK_MONOTONIC
 uptime_ms() {
 	local up rest

@@ -6,7 +6,6 @@
 # it is down, no byte is lost, and when it is up the same connections use it again. (linkdown.sh: TCP stands as well.)
 . "$(dirname "$0")/../../hosts.sh"
 
-# the better one counts, see path.sh
 OUTAGE=5 BOUND_MS=${WSD_TEST_OTHERWAY_MS:-2000}
 export WSD_TEST_PACE=${WSD_TEST_PACE:-0.01}
 own=10.98.0.$WSD_RXE_HOST peer=10.98.0.$((3 - WSD_RXE_HOST))
@@ -36,37 +35,25 @@ SUBNETS="$own/24"
 if [ "$WSD_RXE_HOST" = 1 ]; then SERVER=$own; else SERVER=$peer; fi
 daemon_up
 linked "" "$peer"
-names=(stream pingpong)
-for i in 0 1; do traffic "${names[i]}" "${names[i]}" $((18870 + i)); done
-for name in "${names[@]}"; do until_true 90 by_rdma "$name" || fail "$name does not use RDMA"; done
-best=999999
+kinds_up 18870 stream pingpong
 for cut in 2 1; do
-	for i in 0 1; do
-		until_true 90 on_rdma "${names[i]}" || fail "${names[i]} does not use RDMA"
-		before[i]=$(returns "${names[i]}")
-	done
-	meet otherway-moves$cut
+	kinds_by_rdma
+	meet otherway-moves$cut 200
 	from=$(uptime_ms)
 	[ "$WSD_RXE_HOST" != $cut ] || ip link set roce0 down || fail "link down"
 	to=$(uptime_ms)
 	meet otherway-cut$cut
-	for i in 0 1; do until_true 20 returned "${names[i]}" "${before[i]}" || fail "${names[i]} did not return"; done
+	kinds_returned
 	sleep $OUTAGE		# of traffic by the other way
 	meet otherway-over$cut
 	if [ "$WSD_RXE_HOST" = $cut ]; then
 		ip link set roce0 up || fail "link up"
 		neighbour
 	fi
-	for name in "${names[@]}"; do until_true 90 on_rdma "$name" || fail "$name does not use RDMA again"; done
-	worst=0
-	for name in "${names[@]}"; do
-		ms=$(stood "$name" "$from" "$to")
-		echo "host $cut down: $name stood for $ms ms; $(grep -c 'by RDMA$' "$T/$name.wsd.log") sessions so far"
-		[ "$ms" -le $worst ] || worst=$ms
-	done
-	[ $worst -ge $best ] || best=$worst
+	kinds_by_rdma again
+	kinds_stood "host $cut down" "$from" "$to" "${KINDS[@]}"
 done
-[ $best -lt "$BOUND_MS" ] || fail "the stream moved again only after $best ms"
-meet otherway-again
+kinds_moved_within "$BOUND_MS"
+meet otherway-again 200
 traffic_ends 60
 meet otherway-end

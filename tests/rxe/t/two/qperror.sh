@@ -6,7 +6,6 @@
 # then (in a long run) both hosts' at once. TCP goes on within 2 s, no byte is lost, and the same connections use RDMA again by a new queue pair.
 . "$(dirname "$0")/../../hosts.sh"
 
-# the best round counts, see path.sh
 BOUND_MS=${WSD_TEST_QPERROR_MS:-2000}
 names=(stream trickle pingpong idle)
 rounds=(1 2)
@@ -30,32 +29,21 @@ break_them() {
 	break_one "${child[3]}" || [ $round != 1 ] || fail "idle: no queue pair moved to error"
 }
 
-best=999999 round=0
+KINDS=(stream trickle pingpong) round=0
 for who in "${rounds[@]}"; do
 	round=$((round + 1))
-	for i in 0 1 2; do
-		until_true 90 on_rdma "${names[i]}" || fail "${names[i]} does not use RDMA in round $round"
-		before[i]=$(returns "${names[i]}")
-	done
-	meet qperror-moves$round
+	kinds_by_rdma "in round $round"
+	meet qperror-moves$round 200
 	from=$(uptime_ms)
 	[[ $who != *$WSD_RXE_HOST* ]] || break_them
 	to=$(uptime_ms)
 	meet qperror-done$round
-	worst=0
-	for i in 0 1 2; do
-		until_true 20 returned "${names[i]}" "${before[i]}" || fail "${names[i]} did not return in round $round"
-		until_true 90 on_rdma "${names[i]}" || fail "${names[i]} does not use RDMA again after round $round"
-	done
-	for name in stream pingpong; do
-		ms=$(stood "$name" "$from" "$to")
-		echo "round $round: $name stood for $ms ms; $(grep -c 'by RDMA$' "$T/$name.wsd.log") sessions so far"
-		[ "$ms" -le $worst ] || worst=$ms
-	done
-	[ $worst -ge $best ] || best=$worst
+	kinds_returned
+	kinds_by_rdma "again after round $round"
+	kinds_stood "round $round" "$from" "$to" stream pingpong
 done
 until_true 60 grep -q 'returns to TCP' "$T/idle.wsd.log" || fail "idle did not return"
-[ $best -lt "$BOUND_MS" ] || fail "the stream moved again only after $best ms"
-meet qperror-again
+kinds_moved_within "$BOUND_MS"
+meet qperror-again 200
 traffic_ends 60
 meet qperror-end
