@@ -81,6 +81,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	bool ask_out;			/* its answer was not looked at so far */
 	_Atomic uint32_t in_row;	/* small sends without a receive or a pause between them */
 	uint64_t sent_when;		/* ticks: the last send; tx_lock */
+	bool held;			/* TCP was told that more follows (MSG_MORE); tx_lock */
 	bool nagled;			/* FRAMED with Nagle's algorithm as the program has it; tx_lock */
 	_Atomic uint32_t vain;		/* spins that brought nothing since the last that did, and those left out */
 	_Atomic bool by_frames;		/* Y: the last bytes came by TCP; so the next may */

@@ -57,10 +57,10 @@ struct want {
 };
 
 /* bytes from memory of ours and of the program, never sleeping, never a signal, no cancellation point. H counts them. */
-static ssize_t give(struct conn *c, int fd, struct iovec *io, int n)
+static ssize_t give(struct conn *c, int fd, struct iovec *io, int n, bool more)
 {
 	struct msghdr m = { .msg_iov = io, .msg_iovlen = (size_t)n };
-	ssize_t r = real.syscall(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t r = real.syscall(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0));
 
 	if (r > 0)
 		cnt_add64(&c->s->H, (uint64_t)r);
@@ -98,7 +98,7 @@ static ssize_t push(struct conn *c, int fd, const struct vec *v)
 	uint8_t hdr[WSD_FRAME_SIZE];
 	struct iovec io[66];
 	uint64_t h = atomic_load(&c->s->H), payload;
-	uint32_t header;
+	uint32_t header, kind = atomic_load(&r->rs->frame_kind);
 	ssize_t k;
 	int n = 0;
 
@@ -117,7 +117,10 @@ static ssize_t push(struct conn *c, int fd, const struct vec *v)
 		n += vec_iov(v, payload < v->len ? payload : v->len, io + n, 64);
 	if (!n)
 		return 0;
-	k = give(c, fd, io, n);
+	/* A send that crosses the end of an open frame: TCP makes one segment of it, and who sleeps in recv() gets it whole. The next frame, or RETURN and
+	 * the plain bytes behind it, push it out; should they not come TCP itself does, soon */
+	r->held = kind == WSD_FRAME_DATA ? !header && v && v->len > payload && !cfg.no_overflow : r->held && kind == WSD_FRAME_RETURN;
+	k = give(c, fd, io, n, r->held);
 	if (k < 0)
 		return k;
 	r->last_tcp = tsc_now();
@@ -561,7 +564,7 @@ static ssize_t step(struct thr *t, struct conn *c, int fd, const struct vec *v, 
 	} else {
 		bool own = road_mine(r) && !road_error(r), flood = false, tcp = own && bulk_by_tcp(r, v->len, &flood);
 
-		n = own && !tcp ? put_size(c, v->len) : 0;
+		n = own && !tcp && likely(!r->held) ? put_size(c, v->len) : 0;
 		nagle_now(c, fd, tcp && v->len < BULK_LEN);
 		if (n)
 			k = put(c, v, n, flood);

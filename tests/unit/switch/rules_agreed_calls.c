@@ -530,6 +530,53 @@ Test(calls, f7_all_bytes_arrive)
 	}
 }
 
+static unsigned n_held;		/* of the first calls: what they sent is with the kernel */
+
+static long held_sendmsg(long n, ...)
+{
+	long v[6], r;
+	va_list ap;
+	int i;
+
+	va_start(ap, n);
+	for (i = 0; i < 6; i++)
+		v[i] = va_arg(ap, long);
+	va_end(ap);
+	r = libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	if (n == SYS_sendmsg && n_held) {
+		int q;
+
+		n_held--;
+		cr_assert_eq(libc_calls.ioctl(b, SIOCINQ, &q), 0);
+		cr_assert_eq(q, 0, "a part came alone");
+	}
+	return r;
+}
+
+/* A send that goes on behind the end of an open frame arrives as one, as TCP's segment does: who slept in recv() got a part (twin seed 54 over RDMA) */
+static void past_an_open_frame(bool returns)
+{
+	half_a_frame(false, 2);
+	fake_all();
+	expect_str(b, 8, "abcde");
+	if (returns)
+		agreed_leave(ca, WSD_R_OPTION);
+	real.syscall = held_sendmsg;
+	n_held = returns ? 2 : 1;	/* payload; RETURN */
+	cr_assert_eq(send(a, "fghijklm", 8, 0), 8);
+	cr_assert_eq(n_held, 0);
+	wait_inq(b, WSD_FRAME_SIZE + 8);
+	cr_assert_eq(atomic_load(&X->rs->xstate), returns ? WSD_X_DONE : WSD_X_FRAMED);
+	expect_str(b, 20, "fghijklm");
+	cr_assert_eq(send(a, "n", 1, 0), 1);
+	fake_all();
+	expect_str(b, 20, "n");
+	cr_assert_eq(atomic_load(&ca->s->H) > atomic_load(&cb->s->C), 0);
+}
+
+Test(calls, past_an_open_frame) { past_an_open_frame(false); }
+Test(calls, past_an_open_frame_returns) { past_an_open_frame(true); }
+
 /* what a call does before the kernel is called in its place */
 static bool only_tcp(struct fake_end *e, unsigned ms)
 {
