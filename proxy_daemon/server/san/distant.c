@@ -346,6 +346,7 @@ static void on_offer(struct far *far, const struct peer_msg *m)
 		return;
 	}
 	k->offer = *o;
+	san_stir(srv);
 	(void)far_send(far, WSD_PEER_WAIT, k->key.id, NULL, 0, NULL, 0);
 }
 

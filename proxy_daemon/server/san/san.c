@@ -10,6 +10,8 @@
 #include "proxy_daemon/server/san/fill_buffer.h"
 #include "proxy_daemon/server/san/remote.h"
 
+#define STIR_US	2000000u	/* between two calls to offer again */
+
 const struct san_config *san_config(const struct server *srv)
 {
 	return &srv->cfg.san;
@@ -78,19 +80,39 @@ void san_watch(struct server *srv)
 	log_info("%u RDMA addresses", srv->san.devs.n);
 }
 
+static void next_gen(struct server *srv, bool wake)
+{
+	struct conn *c;
+
+	srv->san.gen++;
+	TAILQ_FOREACH(c, &srv->conns, link) {
+		if (!c->page)
+			continue;
+		atomic_store(&c->page->san_gen, srv->san.gen);
+		if (wake)
+			atomic_fetch_add(&c->page->queued, 1);
+	}
+}
+
+void san_stir(struct server *srv)
+{
+	uint64_t now = server_now_us(srv);
+
+	if (srv->san.stirred && now - srv->san.stirred < STIR_US)
+		return;
+	srv->san.stirred = now;
+	next_gen(srv, true);
+}
+
 void san_rescan(struct server *srv)
 {
 	struct dev_table old = srv->san.devs;	/* no memory to ask for: a device that goes waits for this */
-	struct conn *c;
 
 	dev_scan(&srv->san.devs, sysfs());
 	if (!dev_same(&old, &srv->san.devs)) {
 		log_info("%u RDMA addresses", srv->san.devs.n);
 		/* first the new number: who is told to return may look whether it is worth coming back */
-		srv->san.gen++;
-		TAILQ_FOREACH(c, &srv->conns, link)
-			if (c->page)
-				atomic_store(&c->page->san_gen, srv->san.gen);
+		next_gen(srv, false);
 		remote_devices_changed(srv);
 	}
 }

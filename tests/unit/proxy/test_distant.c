@@ -404,6 +404,42 @@ static bool offered(struct proxy_client *pc, int fd, uint64_t cookie, const stru
 	return proxy_client_offer_san(pc, fd, WSD_ROLE_CONNECT, sock_cookie(fd), cookie, x) == 0;
 }
 
+static uint32_t gen_of(const struct fake *f)
+{
+	struct wsd_subnet none;
+	uint32_t gen = 0;
+
+	proxy_client_subnets(f->pc, &none, 0, &gen);
+	return gen;
+}
+
+/* after an outage each end offers again when its time comes, and an offer lives for seconds: the two might never meet */
+Test(distant, an_offer_that_nobody_waits_for_is_told)
+{
+	struct pair p[3];
+	struct fake f[2] = { 0 };
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+	struct wsd_msg_status_peer peer;
+	uint32_t gen;
+
+	NEED_NET();
+	for (unsigned i = 0; i < 3; i++)
+		p[i] = connection();
+	offer_at(1, &f[1], &p[2], &x[1]);
+	gen = gen_of(&f[1]);
+	offer_at(0, &f[0], &p[0], &x[0]);
+	cr_assert(UNTIL(gen_of(&f[1]) != gen));
+	/* not for each one */
+	gen = gen_of(&f[1]);
+	cr_assert(UNTIL(offered(f[0].pc, p[1].end[0], 1001, &x[0])));
+	cr_assert(UNTIL(peer_of(0, &peer) && peer.n_held == 2));
+	cr_expect_leq(gen_of(&f[1]) - gen, 1);
+	for (unsigned i = 0; i < 6; i++)
+		close(p[i / 2].end[i % 2]);
+	proxy_client_free(f[0].pc);
+	proxy_client_free(f[1].pc);
+}
+
 /* a process connects many times before the other host's offers the first: none of them is turned away */
 #define MANY 300u
 Test(distant, many_are_named_before_they_are_offered)
