@@ -199,12 +199,13 @@ static uint32_t put_size(struct conn *c, size_t len)
 	road_credit(r, &flags);
 	r->p.poll(r->p.conn);
 	n = put_most(r, len, &whole);
-	if (road_room(r) >= n)
+	if (road_room(r) >= n && (n == len || !whole))
 		return n;
 	batch_flush(c);
 	agreed_grow_tx(c);
 	n = put_most(r, len, &whole);
-	return road_room(r) >= n ? n : 0;
+	/* not a part by each road: as a frame it arrives whole, too */
+	return road_room(r) >= n && (n == len || !whole || cfg.no_overflow) ? n : 0;
 }
 
 /* ---- start (A2) ---- */

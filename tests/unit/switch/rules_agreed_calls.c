@@ -1301,6 +1301,24 @@ Test(calls, whole_sends_are_one_put)
 	}
 }
 
+/* ... and without room for all of it it is a frame: half of it on the ring was another edge, too (twin seed 92 over RDMA) */
+Test(calls, whole_sends_are_one_frame)
+{
+	static char buf[4096], got[8192];
+
+	framed();
+	fake_run = true;
+	cr_assert_eq(send(a, buf, 1500, 0), 1500);
+	cr_assert_eq(X->puts, 1);
+	memset(buf, 'b', sizeof(buf));
+	cr_assert_eq(send(a, buf, 2900, 0), 2900);
+	cr_assert_eq(X->puts, 1);
+	cr_assert_eq(atomic_load(&ca->s->H), WSD_FRAME_SIZE + 2900);
+	wait_inq(b, WSD_FRAME_SIZE + 2900);
+	cr_assert_eq(recv(b, got, sizeof(got), 0), 4400);
+	cr_assert_eq(memcmp(buf, got + 1500, 2900), 0);
+}
+
 /* ---- a flood that goes by TCP ---- */
 
 static int nodelay(int fd)
