@@ -421,8 +421,12 @@ static void give_up_grant(struct conn *c)
 	r->p.stop(r->p.conn, 0);
 	if (road_start(r, &S))
 		return;
-	if (atomic_compare_exchange_strong(&rs->decide, &none, WSD_DECIDE_VOID) || none == WSD_DECIDE_VOID)
+	if (atomic_compare_exchange_strong(&rs->decide, &none, WSD_DECIDE_VOID) || none == WSD_DECIDE_VOID) {
 		atomic_store(&rs->ystate, WSD_Y_DONE);
+		/* or X starts all the same, and learns of it when its device has given up: half a second in which nothing can be sent */
+		if (none != WSD_DECIDE_VOID)
+			agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
+	}
 }
 
 static ssize_t granted(struct conn *c, int fd, const struct vec *v, int flags)

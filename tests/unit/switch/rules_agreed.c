@@ -644,6 +644,24 @@ Test(rules_agreed, a2_error_taken, .timeout = 10)
 	cr_assert_eq(ystate(), WSD_Y_DONE);
 }
 
+/* a grant that is taken back while nobody uses it: X hears of it by the daemons, and does not start in vain (twin seed 44: EAGAIN for half a second) */
+Test(rules_agreed, a2_no_start_after_a_withdrawn_grant, .timeout = 10)
+{
+	struct thr *t;
+
+	make_ends(NULL);
+	fake_grant(Y);
+	t = cs_enter();
+	cr_assert(agreed_tx_plain(t, cb, b, 1000));
+	cs_leave(t);
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(ystate(), WSD_Y_DONE);
+	cr_assert_eq(Y->asked[WSD_SAN_WANT_RETURN], 1);
+	obey(X, true);
+	cr_assert_eq(send(a, "new", 3, MSG_DONTWAIT), 3);
+	expect_str(b, 8, "new");
+}
+
 static unsigned naps_left;
 
 static long slow_nap(long n, ...)
