@@ -260,6 +260,7 @@ void san_remote_devices(void)
 	if (!ctx)
 		return;
 	proxy_client_subnets(san.client, &none, 0, &gen);
+	gen = WSD_SAN_GEN_DEVICES(gen);
 	if (gen != san.san_gen) {	/* also from or to 0: a daemon counts from there, and a new one begins anew */
 		san.devices_moved = true;
 		san.san_gen = gen;

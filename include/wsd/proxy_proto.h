@@ -204,12 +204,15 @@ struct wsd_msg_welcome {
 
 #define WSD_SUBNETS_MAX		64u
 
+#define WSD_SAN_GEN_DEVICES(gen)	((gen) >> 16)
+
 /* the page that comes with WSD_MSG_WELCOME; the daemon writes, the client maps it read-only */
 struct wsd_notify_page {
 	_Atomic uint32_t queued;	/* packets the daemon has queued for this client, wraps */
 	_Atomic uint32_t gone;		/* not 0: the daemon has stopped in good order */
 	/* WSD_CAP_SAN; the page is that of WELCOME's page_size, an older daemon leaves zeroes */
-	_Atomic uint32_t san_gen;	/* raised when RDMA devices, links or addresses have changed: what failed may be tried again */
+	_Atomic uint32_t san_gen;	/* the high half is raised when RDMA devices, links or addresses have changed: what failed may be tried again;
+					 * the low half when a peer offered what no client here does: perhaps it is time for one that waits */
 	_Atomic uint32_t subnet_seq;	/* odd: the table is being written */
 	_Atomic uint32_t n_subnets;
 	_Atomic uint32_t reserved;

@@ -444,8 +444,10 @@ static void return_at(struct conn *c, int fd, uint64_t end)
 	}
 	if (!r->asked_when)	/* the owner's; a child does not see it arrive */
 		r->asked_when = tsc_now();
-	if (road_mine(r) ? !road_error(r) : tsc_now() - r->asked_when < (uint64_t)US(DECIDE_US))
+	if (!(road_mine(r) && road_error(r)) && tsc_now() - r->asked_when < (uint64_t)US(road_mine(r) ? START_US : DECIDE_US))
 		return;
+	if (road_mine(r))
+		r->p.stop(r->p.conn, 0);	/* it may be a device that never answers */
 	atomic_store(&rs->xstate, WSD_X_DONE);
 	conn_reset(c, fd, "the path failed while the direction returned within a frame, and the peer may have heard of it or not");
 }

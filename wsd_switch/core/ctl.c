@@ -882,6 +882,16 @@ void ctl_offer(struct thr *t, struct conn *c, int fd)
 }
 
 /* Offers are lazy: a short connection should cost what TCP costs. */
+/* a peer that offers something calls for all who wait; half of the time has passed all the same: a path that is dead costs each try a while */
+static bool retry_due(const struct conn *c)
+{
+	uint32_t gen = atomic_load(&ctl_san_gen);
+	int64_t left = (int64_t)(c->retry_at - tsc_now());
+
+	return left <= 0 || WSD_SAN_GEN_DEVICES(gen) != WSD_SAN_GEN_DEVICES(c->retry_gen) ||
+	       (gen != c->retry_gen && left <= (int64_t)US(c->retry_s * 1e6) / 2);
+}
+
 void ctl_think(struct thr *t, struct conn *c, int fd, bool received)
 {
 	uint64_t total = atomic_load_explicit(&c->s->C, memory_order_relaxed) +
@@ -891,7 +901,7 @@ void ctl_think(struct thr *t, struct conn *c, int fd, bool received)
 		c->n_recv++;
 	if ((c->n_recv < cfg.offer_after && total < cfg.offer_bytes) || total < c->offer_next)
 		return;
-	if (unlikely(c->retry_at) && tsc_now() < c->retry_at && c->retry_gen == atomic_load(&ctl_san_gen))
+	if (unlikely(c->retry_at) && !retry_due(c))
 		return;
 	ctl_offer(t, c, fd);
 }

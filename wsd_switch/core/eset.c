@@ -1108,8 +1108,8 @@ static void wake_reported(struct eset *s, uint64_t cookie)
 }
 
 /* What the kernel reported: remember it for G13, and take out the kick. Returns the events left. set->lock held
- * or, `locked` false, not: then every connection of the set is marked. */
-static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
+ * or, `locked` false, not: then every connection of the set is marked. roads: look_roads() follows. */
+static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked, bool roads)
 {
 	int i, j = 0;
 
@@ -1147,8 +1147,8 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked)
 			if (r) {
 				r->round = s->round;
 				r->ev_idx = (uint32_t)j;
-				if (unlikely(r->road_idx >= 0 || conn_agreed(r->c)) && !conn_att(r->c)) {
-					r->kev = ev[j++].events;	/* look_roads() follows, and lists it if it was attached just now */
+				if (unlikely(r->road_idx >= 0 || (roads && conn_agreed(r->c))) && !conn_att(r->c)) {
+					r->kev = ev[j++].events;	/* which lists it if it was attached just now */
 					continue;
 				}
 				if (conn_att(r->c))
@@ -1322,8 +1322,8 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 				lock_drop(&s->lock);
 				return n;
 			}
-			if (n > 0 && (n = reported(s, ev, n, true)) == 0)
-				n = reported(s, ev, kernel_wait(s, epfd, ev, m, &none, NULL), true);
+			if (n > 0 && (n = reported(s, ev, n, true, false)) == 0)
+				n = reported(s, ev, kernel_wait(s, epfd, ev, m, &none, NULL), true, false);
 			if (max == 1 && n == 1)
 				s->starved = any_hit(s, &seen);
 		}
@@ -1396,7 +1396,7 @@ static int awake(struct thr *t, struct eset *s, int epfd, struct epoll_event *ev
 			flush(s, t);
 			n = kernel_wait(s, epfd, ev, max, &none, NULL);
 			if (n > 0)
-				n = reported(s, ev, n, true);
+				n = reported(s, ev, n, true, false);
 			lock_drop(&s->lock);
 			if (n) {
 				spin_done(l, (int64_t)(now - t0) - cost, n > 0 ? worth_sleep() : 0);
@@ -1594,11 +1594,11 @@ static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, 
 	int n_kernel, room = n, e = errno, i;
 	unsigned seen;
 
-	n_kernel = n < 0 ? 0 : reported(s, ev, n, locked);
+	n_kernel = n < 0 ? 0 : reported(s, ev, n, locked, true);
 	/* Cookies of ours in the place of others: an edge left in the kernel would be told a second time, behind what the roads have of it */
 	for (i = 0; locked && s->wake_on && n_kernel == 0 && n > 0 && i < WAKES; i++) {
 		n = kernel_wait(s, s->epfd, ev, room, &none, NULL);
-		n_kernel = n < 0 ? 0 : reported(s, ev, n, locked);
+		n_kernel = n < 0 ? 0 : reported(s, ev, n, locked, true);
 		errno = e;
 	}
 	n = n_kernel;
@@ -1860,7 +1860,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 			cs_enter();
 			if (n > 0) {
 				locked = lock_try_long(&s->lock, thr_tid(t));
-				n = reported(s, ev, n, locked);
+				n = reported(s, ev, n, locked, false);
 				if (locked)
 					lock_drop(&s->lock);
 			}
@@ -1883,7 +1883,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 				e = errno;
 				if (n > 0) {
 					locked = lock_try_long(&s->lock, thr_tid(t));
-					n = reported(s, ev, n, locked);
+					n = reported(s, ev, n, locked, false);
 					if (locked)
 						lock_drop(&s->lock);
 				}
@@ -1959,7 +1959,7 @@ int eset_wait(struct thr *t, int epfd, struct epoll_event *ev, int max, const st
 
 			if (atomic_load_explicit(&s->n_att, memory_order_relaxed) || s->kicked || s->wake_on || has_roads(s)) {
 				locked = lock_try_long(&s->lock, thr_tid(t));
-				n = reported(s, ev, n, locked);
+				n = reported(s, ev, n, locked, false);
 				if (locked) {
 					/* the rings fill the rest; whoever reports one passes the wake-up on, as TCP
 					 * wakes all who wait level-triggered */

@@ -84,7 +84,7 @@ static void next_gen(struct server *srv, bool wake)
 {
 	struct conn *c;
 
-	srv->san.gen++;
+	srv->san.gen = wake ? srv->san.gen + 1 : (srv->san.gen | 0xffff) + 1;
 	TAILQ_FOREACH(c, &srv->conns, link) {
 		if (!c->page)
 			continue;
