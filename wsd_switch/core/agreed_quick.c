@@ -105,7 +105,7 @@ ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flag
 	to = r->tx[ring] + (posted & (size - 1));
 	/* the copy is to where nobody reads before it is posted */
 	row = in_row(r, now);
-	if (unlikely((posted & (size - 1)) + n > size || row >= ROAD_FLOOD || !may_put(c, r, posted, n, now) ||
+	if (unlikely(GET(r->batch) || batch_kept(r) || (posted & (size - 1)) + n > size || row >= ROAD_FLOOD || !may_put(c, r, posted, n, now) ||
 		     !fault_copy(to, (const char *)v->iov->iov_base + v->off, n) || r->p.hold(r->p.conn, 1) != 0))
 		goto unlock;
 	r->now = now;
@@ -141,7 +141,8 @@ static bool may_take(const struct conn *c, const struct road *r, uint64_t taken,
 	       C >= rs->Y_S && C >= rs->f_end && GET(rs->in_C) >= C && GET(rs->part_C) == ~0ull &&	/* no frame, and no header */
 	       rs->seam_next && next && !GET(rs->filled) &&
 	       (uint32_t)word((const uint64_t *)(const void *)&r->ctl->seam[next % WSD_REMOTE_SEAMS] + 2) != next &&
-	       !GET(r->by_frames) && !__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED);
+	       !GET(r->by_frames)
+	       && (!__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED) || r->told_ring1 || r->grow_failed);
 }
 
 ssize_t agreed_recv_quick(struct thr *t, struct conn *c, struct vec *v, int flags)

@@ -71,17 +71,19 @@ static ssize_t take_vec(struct conn *c, int fd, const struct vec *v, uint64_t n,
 /* ---- credit ---- */
 
 /* tell the sender how far the program is; flags: WSD_CREDIT_*. Not now is no harm: it is due again at the next look */
-static void credit(struct road *r, uint32_t flags)
+static bool credit(struct road *r, uint32_t flags)
 {
 	struct wsd_remote *rs = r->rs;
 	uint64_t w[3];
 
 	if (!road_mine(r) || road_error(r))
-		return;
+		return false;
+	if (unlikely(atomic_load_explicit(&r->rx_now, memory_order_relaxed)))
+		flags |= WSD_CREDIT_RETURN | WSD_CREDIT_NOW;
 	sig_hold();
 	if (r->p.hold(r->p.conn, flags & WSD_CREDIT_RETURN ? 2 : 1 | WSD_HOLD_WORDS) != 0) {
 		sig_release();
-		return;
+		return false;
 	}
 	w[0] = batch_credit(r);
 	w[1] = flags | (r->p.read && r->p.pull ? WSD_CREDIT_READS : 0);
@@ -92,6 +94,7 @@ static void credit(struct road *r, uint32_t flags)
 	r->p.release(r->p.conn);
 	sig_release();
 	atomic_store_explicit(&rs->told_cursor, w[0], memory_order_relaxed);
+	return true;
 }
 
 void agreed_credit_due(struct road *r, uint32_t part)
@@ -942,19 +945,19 @@ bool agreed_rx_plain(struct thr *t, struct conn *c, int fd, unsigned ms)
 	struct road *r = road_of(c);
 	int64_t end = road_now() + (int64_t)ms * 1000000;
 	uint32_t none = 0;
-	bool asked = false;
+	bool asked = false, said = !road_mine(r);
 
+	atomic_store(&r->rx_now, true);		/* whoever tells credit meanwhile does not take it back */
 	atomic_compare_exchange_strong(&r->leave, &none, WSD_R_OPTION);
 	for (;;) {
 		struct need n = { 0 };
 
 		if (plain_for_good(t, c, fd))
 			return true;
+		if (!said)
+			said = credit(r, WSD_CREDIT_RETURN);
 		if (!asked) {
 			asked = true;
-			sig_hold();
-			credit(r, WSD_CREDIT_RETURN | WSD_CREDIT_NOW);
-			sig_release();
 			agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);
 		}
 		(void)readable(t, c, fd, &n);

@@ -46,6 +46,7 @@
 #define NB_EACH_US	2e6		/* ... in this time */
 #define NB_NAP_US	50
 #define START_US	5e6		/* A2: for the device to say that Start is there, or that it is not */
+#define START_LOOKS	20u
 #define DECIDE_US	3e6		/* A2: for the daemons */
 #define ROOM_NAP_MS	1
 #define POLL_BATCH_US	20
@@ -245,6 +246,7 @@ static void start(struct conn *c, int fd)
 	atomic_store(&rs->S, w[0]);
 	r->fetch_want = atomic_load(&r->p.state->fetched) + 1;
 	r->start_when = tsc_now();
+	r->start_looks = 0;
 	r->p.word(r->p.conn, WSD_CTL_START, w, sizeof(w));
 	r->p.fetch(r->p.conn, WSD_CTL_START + 16);
 	r->p.release(r->p.conn);
@@ -315,7 +317,8 @@ static void started(struct conn *c, int fd)
 			log_debug("conn %u: sends by RDMA from TCP offset %llu on", c->index, (unsigned long long)atomic_load(&rs->S));
 			return;
 		}
-		if (!road_error(r) && tsc_now() - r->start_when < (uint64_t)US(START_US))
+		/* a look may find another thread at it */
+		if (!road_error(r) && (++r->start_looks < START_LOOKS || tsc_now() - r->start_when < (uint64_t)US(START_US)))
 			return;
 		if (!road_error(r)) {
 			/* a device says after its retries that a path is gone, a few seconds at most. This one says nothing, and would for ever */
@@ -421,7 +424,11 @@ static void return_at(struct conn *c, int fd, uint64_t end)
 	struct wsd_remote *rs = r->rs;
 	uint32_t fetched = atomic_load(&r->p.state->fetched);
 	uint64_t w[2] = { end };
+	uint32_t flags;
 
+	road_credit(r, &flags);
+	if (flags & WSD_CREDIT_NOW)
+		atomic_store(&r->now_plain, 1);
 	if (!atomic_load(&rs->plain_H)) {
 		if (!atomic_load(&r->now_plain) || !road_mine(r) || road_dead(r) || !batch_flush(c) || r->p.hold(r->p.conn, 2 | WSD_HOLD_WORDS) != 0)
 			return;
@@ -965,10 +972,14 @@ ssize_t agreed_splice(struct thr *t, struct conn *c, int fd, int in, size_t n, u
 		struct pollfd w;
 		ssize_t k;
 
+		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0) {	/* closed while we slept: it may be another file's */
+			errno = done ? e : EBADF;
+			return done ? (ssize_t)done : -1;
+		}
 		agreed_obey(t, c, fd, false);
 		if (!agreed_lock(t, c, fd, &c->s->tx_lock)) {
-			errno = ECONNRESET;
-			return -1;
+			errno = done ? e : ECONNRESET;
+			return done ? (ssize_t)done : -1;
 		}
 		k = splice_payload(c, fd, in, n - done, flags, &w);
 		agreed_unlock(&c->s->tx_lock);

@@ -1551,7 +1551,10 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 		rep = r->round == s->round && r->ev_idx < n_kernel && !s->ambiguous;
 		s->road_alone = rep && n_roads == 1;
 		if (unlikely(!conn_agreed(r->c))) {
-			if (r->hold | r->extra) {	/* the session is over, and the kernel knows all there is */
+			if (r->hold || r->extra || r->out_due) {	/* the session is over, and the kernel knows all there is */
+				if (r->out_due)
+					r->k_events = 0;	/* a send that was refused is owed an edge, which a change gives */
+				r->out_due = false;
 				r->hold = r->extra = 0;
 				flush_one(s, r);
 			}
