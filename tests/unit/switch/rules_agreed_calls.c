@@ -630,6 +630,28 @@ Test(calls, plain_within_a_frame_for_the_peer)
 	expect_str(b, 8, "fghij");
 }
 
+/* the peer asked for the return before, by the daemons, and comes to a call that cannot wait only then; meanwhile its reads tell credit */
+Test(calls, plain_within_a_frame_for_the_peer_later)
+{
+	struct thr *t;
+
+	half_a_frame(false, 2);
+	fake_run = true;
+	fake_all();
+	atomic_store(&X->rs->x_return, 1);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	t = cs_enter();
+	Y->no_slot = 2;
+	cr_assert_not(agreed_rx_plain(t, cb, b, 0));
+	cr_assert_not(agreed_rx_plain(t, cb, b, 0), "credit could not be told the first time");
+	agreed_credit_due(Y->r, UINT32_MAX);
+	cs_leave(t);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	expect_str(b, 8, "abcde");
+}
+
 /* nothing is sent before it is known to be there; and where that cannot be known nothing is guessed */
 Test(calls, plain_within_a_frame_fails)
 {
