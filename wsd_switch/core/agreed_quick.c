@@ -141,8 +141,8 @@ static bool may_take(const struct conn *c, const struct road *r, uint64_t taken,
 	       C >= rs->Y_S && C >= rs->f_end && GET(rs->in_C) >= C && GET(rs->part_C) == ~0ull &&	/* no frame, and no header */
 	       rs->seam_next && next && !GET(rs->filled) &&
 	       (uint32_t)word((const uint64_t *)(const void *)&r->ctl->seam[next % WSD_REMOTE_SEAMS] + 2) != next &&
-	       !GET(r->by_frames)
-	       && (!__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED) || r->told_ring1 || r->grow_failed);
+	       !GET(r->by_frames) &&
+	       (!__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED) || r->told_ring1 || r->grow_failed);
 }
 
 ssize_t agreed_recv_quick(struct thr *t, struct conn *c, struct vec *v, int flags)

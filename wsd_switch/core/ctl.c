@@ -881,7 +881,6 @@ void ctl_offer(struct thr *t, struct conn *c, int fd)
 	errno = e;
 }
 
-/* Offers are lazy: a short connection should cost what TCP costs. */
 /* a peer that offers something calls for all who wait; half of the time has passed all the same: a path that is dead costs each try a while */
 static bool retry_due(const struct conn *c)
 {
@@ -892,6 +891,7 @@ static bool retry_due(const struct conn *c)
 	       (gen != c->retry_gen && left <= (int64_t)US(c->retry_s * 1e6) / 2);
 }
 
+/* Offers are lazy: a short connection should cost what TCP costs. */
 void ctl_think(struct thr *t, struct conn *c, int fd, bool received)
 {
 	uint64_t total = atomic_load_explicit(&c->s->C, memory_order_relaxed) +

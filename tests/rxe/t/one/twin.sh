@@ -12,5 +12,6 @@ ops=120 most=40 least=3		# no new seed after so many seconds; one takes about te
 # what a guest takes its time for is no hang
 timeout $((most + 200)) python3 "$RXE/../twin/run" --seed 1 --seeds 100 --time $most --ops $ops --timeout 60 --jobs 1 --unstable --need-ring \
 	--variants both >"$T/twin.log" 2>&1 || fail "a difference"
+grep -i unstable "$T/twin.log" || :	# what one run showed and two more did not is seen, though it does not fail
 n=$(sed -n 's/ passed, 0 failed$//p' "$T/twin.log")
 [ "${n:-0}" -ge $least ] || fail "${n:-no} seeds in $most s"
