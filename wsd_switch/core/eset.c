@@ -103,6 +103,7 @@ struct eset {
 	struct reg *_Atomic *_Atomic roads;
 	uint32_t road_cap, road_rot;
 	_Atomic uint32_t n_roads;
+	uint32_t n_et;			/* registrations with EPOLLET */
 	_Atomic uint32_t relist;	/* some are not listed yet */
 	struct waiter wake;		/* its place stays with this memory, set after set */
 	bool wake_on;			/* both descriptors are in the kernel's set */
@@ -491,8 +492,10 @@ static void reg_remove(struct eset *s, struct reg *r)
 	}
 	if (r->bad)
 		c->bad_regs--;
-	if (r->events & EPOLLET)
+	if (r->events & EPOLLET) {
 		c->et_regs--;
+		s->n_et--;
+	}
 	if (conn_att(c))
 		atomic_fetch_sub(&s->n_att, 1);
 	r->want = r->in_kernel = false;
@@ -533,6 +536,7 @@ static void reg_events(struct reg *r, uint32_t events)
 	c->bad_regs += bad - r->bad;
 	r->bad = bad;
 	c->et_regs += !!(events & EPOLLET) - !!(r->events & EPOLLET);
+	r->set->n_et += (uint32_t)!!(events & EPOLLET) - !!(r->events & EPOLLET);
 	r->events = events;
 	r->rep = r->seen_ok = false;
 	r->hold = r->extra = 0;
@@ -1589,18 +1593,18 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 	return m;
 }
 
-/* n events of the kernel, or -1: only what we know. With the rings and the roads. */
-static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, int max, unsigned *ret_nap)
+/* n events of the kernel, which was asked for so many, or n -1: only what we know. With the rings and the roads. */
+static int joined(struct thr *t, struct eset *s, struct epoll_event *ev, int n, int asked, int max, unsigned *ret_nap)
 {
 	bool locked = lock_try_long(&s->lock, thr_tid(t));
 	struct timespec none = { 0, 0 };
-	int n_kernel, room = n, e = errno, i;
+	int n_kernel, e = errno, i;
 	unsigned seen;
 
 	n_kernel = n < 0 ? 0 : reported(s, ev, n, locked, true);
 	/* Cookies of ours in the place of others: an edge left in the kernel would be told a second time, behind what the roads have of it */
-	for (i = 0; locked && s->wake_on && n_kernel == 0 && n > 0 && i < WAKES; i++) {
-		n = kernel_wait(s, s->epfd, ev, room, &none, NULL);
+	for (i = 0; locked && n_kernel == 0 && n > 0 && n == asked && s->n_et && s->wake_on && i < WAKES; i++) {
+		n = kernel_wait(s, s->epfd, ev, asked, &none, NULL);
 		n_kernel = n < 0 ? 0 : reported(s, ev, n, locked, true);
 		errno = e;
 	}
@@ -1714,7 +1718,7 @@ static int road_wait(struct thr *t, struct eset *s, int epfd, struct epoll_event
 	struct timespec end = { 0, 0 }, rest, cut, none = { 0, 0 };
 	uint64_t until = to ? spin_until(to) : UINT64_MAX;
 	const struct timespec *use;
-	int n, m, e, idle, rounds = 0;
+	int n, m, e, idle, rounds = 0, half = max > 1 ? (max + 1) / 2 : 1;
 	unsigned nap;
 
 	if (to) {
@@ -1739,17 +1743,17 @@ static int road_wait(struct thr *t, struct eset *s, int epfd, struct epoll_event
 			cs_leave(t);
 			n = kernel_wait(s, epfd, ev, max, to ? &rest : NULL, mask);
 			cs_enter();
-			return n > 0 ? joined(t, s, ev, n, max, &nap) : n;
+			return n > 0 ? joined(t, s, ev, n, max, max, &nap) : n;
 		}
 		/* what there is now, the kernel's first; with room for one, in turns */
 		road_woke(t);
 		flush_set(s, t);
-		n = max == 1 && s->road_turn ? joined(t, s, ev, -1, max, &nap) : 0;
+		n = max == 1 && s->road_turn ? joined(t, s, ev, -1, 0, max, &nap) : 0;
 		if (n == 0) {
-			m = kernel_wait(s, epfd, ev, max > 1 ? (max + 1) / 2 : 1, &none, NULL);
+			m = kernel_wait(s, epfd, ev, half, &none, NULL);
 			if (m < 0)
 				return m;
-			n = joined(t, s, ev, m, max, &nap);
+			n = joined(t, s, ev, m, half, max, &nap);
 			if (n == 0 && m > 0 && last && ++rounds < 4)
 				continue;	/* only cookies */
 		}
@@ -1793,7 +1797,7 @@ static int road_wait(struct thr *t, struct eset *s, int epfd, struct epoll_event
 		}
 		if (n > 0) {
 			nap = 0;
-			n = joined(t, s, ev, n, max, &nap);
+			n = joined(t, s, ev, n, max, max, &nap);
 			if (n > 0)
 				goto found;
 		}

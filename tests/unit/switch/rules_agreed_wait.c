@@ -929,6 +929,57 @@ Test(waits, one_edge_for_both_roads)
 	}
 }
 
+/* ... but where the kernel had room for more it told all there was */
+static void no_wait_more(uint32_t et)
+{
+	struct sleeper s = { 0 };
+	int i;
+
+	make_ends(NULL);
+	set_for(EPOLL, et);
+	framed();
+	cfg.road_spin_us = 0;
+	real.epoll_wait = count_epoll;
+	for (i = 0; i < 3; i++) {
+		sleeper_begin(&s, EPOLL, b);
+		until_asleep(&s);
+		n_kernel_waits = 0;
+		send_x("x");
+		fake_step(X, 8);
+		sleeper_end(&s);
+		cr_assert_eq(s.events, POLLIN);
+		cr_expect_leq(n_kernel_waits, 1, "%u in round %d", n_kernel_waits, i);	/* once the device was drained */
+		expect_str(b, 8, "x");
+		fake_all();
+	}
+}
+
+Test(waits, device_wake_up_costs_one_wait) { no_wait_more(0); }
+Test(waits, device_wake_up_costs_one_wait_et) { no_wait_more(EPOLLET); }
+
+/* with room for one event it has to, and only where there are edges */
+static void one_at_a_time(uint32_t et)
+{
+	struct epoll_event ev;
+
+	make_ends(NULL);
+	set_for(EPOLL, et);
+	framed();
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 20), 0);
+	send_x("x");
+	fake_all();
+	real.epoll_wait = count_epoll;
+	n_kernel_waits = 0;
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 1);
+	cr_assert_eq(ev.events, EPOLLIN);
+	if (!et)
+		cr_expect_eq(n_kernel_waits, 1, "%u", n_kernel_waits);
+	expect_str(b, 8, "x");
+}
+
+Test(waits, one_at_a_time) { one_at_a_time(0); }
+Test(waits, one_at_a_time_et) { one_at_a_time(EPOLLET); }
+
 /* the kernel's edge is taken by the wait that also learns of the session, and is told all the same; and so is its last event (twin seed 2 over RDMA) */
 static void edge_when_attached(uint32_t events)
 {
