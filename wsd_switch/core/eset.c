@@ -1582,6 +1582,8 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 	}
 	if (live && !wake_install(s) && (!*ret_nap || *ret_nap > ROAD_SLICE_MS))
 		*ret_nap = ROAD_SLICE_MS;
+	if (!live && atomic_load_explicit(&s->nested, memory_order_relaxed))
+		wake_remove(s);		/* who waits for the outer set does not look, and saw it readable for each arrival elsewhere */
 	/* the kernel's that came to nothing */
 	for (j = m = 0; j < n; j++)
 		if (ev[j].events) {

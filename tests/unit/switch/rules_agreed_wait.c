@@ -1027,6 +1027,31 @@ static void polled_set(bool started)
 Test(waits, polled_set_of_a_grant) { polled_set(false); }
 Test(waits, polled_set_of_frames) { polled_set(true); }
 
+/* A set within another is not looked at when that is waited for: once all has returned nothing of ours is in it, be it the set's own wait that found so */
+Test(waits, nested_set_lets_go)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = 1 };
+	int outer;
+
+	make_ends(NULL);
+	nonblock(b);
+	set_make(b, EPOLLIN);
+	framed();
+	outer = epoll_create1(0);
+	cr_assert_eq(epoll_ctl(outer, EPOLL_CTL_ADD, ep, &ev), 0);
+	cr_assert_eq(in_set(ep), 3, "who returns must be woken");
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE, "it did not return");
+	fake_all();
+	cr_assert_eq(epoll_wait(outer, &ev, 1, LONG), 1);
+	cr_assert_eq(once(LONG), EPOLLIN);
+	expect_str(b, 10, "x");
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(in_set(ep), 1, "the wake descriptors stayed");
+	nudge_y();
+	cr_assert_eq(epoll_wait(outer, &ev, 1, 0), 0);
+}
+
 /* one event at a time: what TCP reports together is not told in two (twin seed 1 over RDMA) */
 Test(waits, edges_of_both_directions_together)
 {
