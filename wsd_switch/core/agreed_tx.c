@@ -220,16 +220,14 @@ static void start(struct conn *c, int fd)
 	bool ok;
 	int k;
 
-	/* sets that wait for it are woken by roads from here on (F15) */
 	if (!lock_try(&c->s->open_lock, thr_tid(thr_get())))
 		return;
+	atomic_store(&rs->xstate, WSD_X_STARTING);	/* then the sets, then the senders, then H (F13) */
+	atomic_thread_fence(memory_order_seq_cst);
+	/* sets that wait for it are woken by roads from here on (F15). One that is put into another meanwhile sees us, or we see that (eset_mark_nested) */
 	ok = eset_wake(c);
 	lock_drop(&c->s->open_lock);
-	if (!ok)
-		return;
-	atomic_store(&rs->xstate, WSD_X_STARTING);	/* then the senders, then H (F13) */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load(&c->s->in_send) != 0)
+	if (!ok || atomic_load(&c->s->in_send) != 0)
 		goto not_now;
 	k = off_check_tx_loose(c, fd);
 	if (k < 0) {

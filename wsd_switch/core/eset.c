@@ -2097,12 +2097,14 @@ void eset_mark_nested(int epfd)
 	struct eset *s = set_of(epfd);
 	unsigned seen = 0;
 	int idle;
-	bool x, roads;
+	bool x, roads, was;
 
 	if (!s)
 		return;
+	/* first this, then the look at who is live: who begins something marks itself live, then looks here (wake_install) */
+	was = atomic_exchange(&s->nested, 1);
 	roads = has_roads(s) && nested_roads(s);
-	if (!atomic_exchange(&s->nested, 1)) {
+	if (!was) {
 		flush_set(s, thr_get());
 		/* close_all knows of input alone; an edge for output may be due as well */
 		if (close_all(s, &idle, &x) | any_hit(s, &seen))

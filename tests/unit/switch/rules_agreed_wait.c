@@ -1027,6 +1027,38 @@ static void polled_set(bool started)
 Test(waits, polled_set_of_a_grant) { polled_set(false); }
 Test(waits, polled_set_of_frames) { polled_set(true); }
 
+/* where what looks at a set, and what begins, meet: at the kernel's set (each marks itself first, and then looks for the other) */
+static int seen_x[8], seen_nested;
+static unsigned n_added;
+
+static int marked_first(int set, int op, int fd, struct epoll_event *ev)
+{
+	if (op == EPOLL_CTL_ADD && n_added < 8)
+		seen_x[n_added++] = (int)atomic_load(&X->rs->xstate);
+	if (op == EPOLL_CTL_DEL)
+		seen_nested += eset_sleepers(ca) ? 1 : 100;
+	return libc_calls.epoll_ctl(set, op, fd, ev);
+}
+
+Test(waits, start_and_nesting_see_each_other)
+{
+	struct pollfd p = { -1, POLLIN, 0 };
+
+	make_ends(NULL);
+	nonblock(a);
+	set_make(a, EPOLLIN);
+	real.epoll_ctl = marked_first;
+	fake_grant(Y);
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	cr_assert_eq(n_added, 2);
+	cr_assert(seen_x[0] == WSD_X_STARTING && seen_x[1] == WSD_X_STARTING, "a set that is nested just now takes them out");
+	atomic_store(&ca->stage, ST_NEW);	/* the session is over */
+	p.fd = ep;
+	cr_assert_eq(poll(&p, 1, 0), 0);
+	cr_assert_eq(seen_nested, 2, "a start of just now sees no nested set: %d", seen_nested);
+}
+
 /* A set within another is not looked at when that is waited for: once all has returned nothing of ours is in it, be it the set's own wait that found so */
 Test(waits, nested_set_lets_go)
 {
