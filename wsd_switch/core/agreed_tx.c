@@ -740,8 +740,10 @@ static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t un
 		return 0;
 	if (!nb)
 		return road_sleep(t, c, fd, 0, until, 10, changes);
-	if (!start_patience(w, now))
-		return -EAGAIN;		/* agreed_events() reports its end as an edge */
+	if (!start_patience(w, now)) {
+		eset_owe_out(c);	/* its end is an edge */
+		return -EAGAIN;
+	}
 	thr_nap(NB_NAP_US);
 	return 0;
 }

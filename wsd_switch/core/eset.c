@@ -1151,7 +1151,7 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked, 
 			if (r) {
 				r->round = s->round;
 				r->ev_idx = (uint32_t)j;
-				if (unlikely(r->road_idx >= 0 || (roads && conn_agreed(r->c))) && !conn_att(r->c)) {
+				if (unlikely(roads && (r->road_idx >= 0 || conn_agreed(r->c))) && !conn_att(r->c)) {
 					r->kev = ev[j++].events;	/* which lists it if it was attached just now */
 					continue;
 				}
@@ -1471,7 +1471,7 @@ static uint32_t road_edge_out(struct reg *r, uint32_t wanted)
 	struct pollfd p = { .fd = r->fd, .events = (short)out };
 	int e = errno;
 
-	if (x == WSD_X_PLAIN)
+	if (x == WSD_X_PLAIN && !r->out_due)	/* owed in the session before this one, or for a start that was put off */
 		return 0;
 	if (road_waits(road, x)) {
 		r->out_due = true;
@@ -1479,7 +1479,7 @@ static uint32_t road_edge_out(struct reg *r, uint32_t wanted)
 	}
 	if (r->out_told && !r->out_due)
 		return 0;
-	r->out_told = true;
+	r->out_told = x != WSD_X_PLAIN;
 	r->out_due = false;
 	if (!out || poll_now(&p) < 0)
 		p.revents = 0;
@@ -2153,6 +2153,17 @@ void eset_rearm(struct conn *c)
 
 	for (r = atomic_load(&c->regs); r; r = r->next_conn)
 		r->rep = r->seen_ok = false;
+}
+
+/* a send was refused by a start, which may be over, and its session, before a wait looks */
+void eset_owe_out(struct conn *c)
+{
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn) {
+		r->out_due = true;
+		r->seen_ok = false;
+	}
 }
 
 void eset_drop_fd(int fd, struct conn *c)

@@ -684,6 +684,7 @@ struct ledger *eset_ledger(struct conn *c);
 uint64_t eset_asked(struct conn *c);
 void eset_attached(struct conn *c);
 void eset_rearm(struct conn *c);
+void eset_owe_out(struct conn *c);
 void eset_drop_fd(int fd, struct conn *c);
 void eset_free_regs(struct conn *c);	/* the conn is being recycled */
 void eset_after_fork(void);

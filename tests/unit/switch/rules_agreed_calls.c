@@ -760,6 +760,71 @@ Test(calls, half_a_frame_waits_for_a_pipe)
 	cr_assert_eq(memcmp(back, "abcdefghijk", 11), 0);
 }
 
+/* The number is closed while the call sleeps, and another file has it: what the pipe holds is not for that */
+struct splicer {
+	int in;
+	_Atomic int tid;
+	ssize_t ret;
+	int err;
+};
+
+static void *splice_main(void *arg)
+{
+	struct splicer *s = arg;
+
+	atomic_store(&s->tid, (int)real.syscall(SYS_gettid));
+	s->ret = splice(s->in, NULL, a, NULL, 9, 0);
+	s->err = errno;
+	return NULL;
+}
+
+static void closed_under_a_splice(bool dupped)
+{
+	struct splicer s = { 0 };
+	int p[2], sv[2], d = -1, i, still = 0;
+	pthread_t th;
+	char buf[8];
+
+	half_a_frame(false, 2);
+	cr_assert_eq(pipe(p), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	if (dupped)
+		d = dup(a);
+	s.in = p[0];
+	cr_assert_eq(pthread_create(&th, NULL, splice_main, &s), 0);
+	for (i = 0; i < 10000 && still < 5; i++) {
+		char path[64], line[256] = "", *at;
+		FILE *f;
+
+		usleep(200);
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", atomic_load(&s.tid));
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		at = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+		still = at && at[2] == 'S' ? still + 1 : 0;
+		fclose(f);
+	}
+	cr_assert_eq(still, 5, "it does not sleep");
+	cr_assert_eq(close(a), 0);
+	cr_assert_eq(real.dup2(sv[0], a), a);
+	cr_assert_eq(write(p[1], "fg", 2), 2);
+	pthread_join(th, NULL);
+	cr_assert_eq(real.recv(sv[1], buf, sizeof(buf), MSG_DONTWAIT), -1, "another file has the bytes");
+	if (!dupped) {
+		cr_assert_eq(s.ret, -1);
+		cr_assert_eq(s.err, EBADF);
+		return;
+	}
+	cr_assert_eq(s.ret, 2, "%zd, errno %d", s.ret, s.err);
+	fake_all();
+	expect_str(b, 8, "abcdefg");
+	cr_assert_eq(close(d), 0);
+}
+
+Test(calls, closed_under_a_splice_last) { closed_under_a_splice(false); }
+Test(calls, closed_under_a_splice_dup) { closed_under_a_splice(true); }
+
 /* the same when the return itself found no room before the FIN */
 Test(calls, return_behind_a_fin_does_not_spin)
 {

@@ -688,12 +688,53 @@ Test(waits, a2_send_meanwhile_eagain_and_edge)
 	send_x("x");
 }
 
+static void started_by_a_send(void)
+{
+	size_t n = 0;
+	ssize_t r;
+
+	fill_big();
+	while ((r = send(a, big, 32768, 0)) > 0) {
+		n += (size_t)r;
+		cr_assert_leq(n, 1u << 20, "it never starts");
+		while (recv(b, back, sizeof(back), MSG_DONTWAIT) > 0)
+			;
+	}
+	cr_assert_eq(errno, EAGAIN);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+}
+
+/* The edge that a send is owed which Start refused comes though the session is over before the next look, or another one has begun */
+static void owed(bool looks, bool renewed)
+{
+	make_ends(NULL);
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
+	cr_assert_eq(once(0), EPOLLOUT);
+	fake_grant(Y);
+	started_by_a_send();
+	if (looks)
+		cr_assert_eq(once(0), 0);
+	if (renewed) {
+		atomic_store(&X->rs->xstate, WSD_X_PLAIN);	/* as of a new session */
+		X->ctl->grant = (typeof(X->ctl->grant)){ 0 };
+		eset_attached(ca);
+	} else {
+		atomic_store(&ca->stage, ST_NEW);
+	}
+	cr_assert_eq(once(2000), EPOLLOUT, "no edge");	/* less than a start may take */
+	cr_assert_eq(once(0), 0, "twice");
+}
+
+Test(waits, a2_edge_outlives_the_session) { owed(true, false); }
+Test(waits, a2_edge_outlives_the_session_unseen) { owed(false, false); }
+Test(waits, a2_edge_outlives_a_renewal) { owed(true, true); }
+Test(waits, a2_edge_outlives_a_renewal_unseen) { owed(false, true); }
+
 /* a start that a send makes, not a wait: who sleeps in the set meanwhile has not looked since (F15) */
 Test(waits, f15_start_wakes_the_set)
 {
 	struct sleeper s = { 0 };
-	size_t n = 0;
-	ssize_t r;
 
 	make_ends(NULL);
 	nonblock(a);
@@ -702,18 +743,7 @@ Test(waits, f15_start_wakes_the_set)
 	sleeper_begin(&s, EPOLL, a);
 	until_asleep(&s);
 	fake_grant(Y);
-	fill_big();
-	for (;;) {
-		r = send(a, big, 32768, 0);
-		if (r < 0)
-			break;
-		n += (size_t)r;
-		cr_assert_leq(n, 1u << 20, "it never starts");
-		while (recv(b, back, sizeof(back), MSG_DONTWAIT) > 0)
-			;
-	}
-	cr_assert_eq(errno, EAGAIN);
-	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	started_by_a_send();
 	cr_assert_eq(in_set(ep), 3, "who starts must be woken");
 	fake_step(X, 8);
 	sleeper_end(&s);
@@ -956,6 +986,59 @@ static void no_wait_more(uint32_t et)
 
 Test(waits, device_wake_up_costs_one_wait) { no_wait_more(0); }
 Test(waits, device_wake_up_costs_one_wait_et) { no_wait_more(EPOLLET); }
+
+/*
+ * An event that uses a one-shot registration up is told once, also where the session came, or a start of it had the set woken by roads, while the
+ * wait for it slept (no wait with roads): what the kernel is told of the registration later must not arm it again
+ */
+static struct conn *attaches;
+static bool listed;
+
+static int attach_then_wait(int set, struct epoll_event *ev, int max, int ms)
+{
+	struct conn *c = attaches;
+
+	attaches = NULL;
+	if (c) {
+		atomic_store(&c->stage, ST_AGREED);
+		eset_attached(c);
+		cr_assert(!listed || eset_wake(c));
+	}
+	return libc_calls.epoll_wait(set, ev, max, ms);
+}
+
+static void oneshot_once(int ms, bool woken)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLONESHOT, .data.u64 = 5 };
+
+	make_ends(NULL);
+	nonblock(b);
+	atomic_store(&cb->stage, ST_TCP);
+	set_make(b, ev.events);
+	cr_assert_eq(send(a, "plain", 5, 0), 5);
+	wait_inq(b, 5);
+	attaches = cb;
+	listed = woken;
+	real.epoll_wait = attach_then_wait;
+	cr_assert_eq(once(ms), EPOLLIN | EPOLLOUT);
+	cr_assert_null(attaches);
+	cr_assert_eq(once(0), 0, "twice");
+	fake_grant(X);
+	cr_assert_eq(once(0), 0, "twice");
+	cr_assert_eq(atomic_load(&Y->rs->xstate), WSD_X_STARTING);
+	cr_assert_eq(once(0), 0, "twice, armed by what the start holds back");
+	fake_all();
+	cr_assert_eq(once(0), 0, "twice");
+	cr_assert_eq(atomic_load(&Y->rs->xstate), WSD_X_FRAMED);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_MOD, b, &ev), 0);
+	cr_assert_eq(once(LONG), EPOLLIN | EPOLLOUT, "MOD arms it again");
+	cr_assert_eq(once(0), 0);
+}
+
+Test(waits, oneshot_in_a_wait_without_roads) { oneshot_once(LONG, false); }
+Test(waits, oneshot_in_a_wait_that_got_roads) { oneshot_once(LONG, true); }
+Test(waits, oneshot_in_a_look_without_roads) { oneshot_once(0, false); }
+Test(waits, oneshot_in_a_look_that_got_roads) { oneshot_once(0, true); }
 
 /* with room for one event it has to, and only where there are edges */
 static void one_at_a_time(uint32_t et)

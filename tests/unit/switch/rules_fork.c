@@ -11,6 +11,7 @@
 
 #include "tests/unit/switch/ends.h"
 
+TestSuite(retry, .init = ends_make, .timeout = 30);
 TestSuite(fork, .init = ends_make, .timeout = 30);
 
 static unsigned retired, closed, abandoned, after;
@@ -92,4 +93,30 @@ Test(fork, somebody_was_inside)
 	cr_assert_eq(status >> 4, 0, "it retires the parent's companion");
 	cr_assert_eq(status >> 2 & 3, 0, "it closes the parent's companion");
 	cr_assert_eq(retired + closed + abandoned + after, 0);
+}
+
+/* A connection whose session failed offers again when its time has come, or devices have; for a peer that offers behind half of that time only */
+static bool due(uint32_t gen, int64_t left_ms)
+{
+	atomic_store(&ctl_san_gen, gen);
+	ca->retry_at = tsc_now() + (uint64_t)US(left_ms * 1e3);
+	return retry_due(ca);
+}
+
+Test(retry, a_stir_is_heeded_behind_half_of_the_time)
+{
+	uint32_t devices = 7u << 16, offers = devices + 3;
+
+	atomic_store(&ctl_san_gen, offers);
+	ca->retry_s = 32;
+	offer_later(ca, WSD_R_NONE);
+	cr_assert(ca->retry_s == 60 && ca->retry_gen == offers);
+	cr_expect_not(due(offers, 29000), "nobody offers");
+	cr_expect_not(due(offers, 1000));
+	cr_expect(due(offers, -1), "its time");
+	cr_expect_not(due(offers + 1, 59000), "a path that is dead costs each try a while");
+	cr_expect_not(due(offers + 1, 32000));
+	cr_expect(due(offers + 1, 28000));
+	cr_expect(due(devices + (1u << 16), 59000), "devices have changed");
+	cr_expect(due(0, 59000), "another daemon");
 }
