@@ -100,6 +100,7 @@ static ssize_t push(struct conn *c, int fd, const struct vec *v)
 	struct iovec io[66];
 	uint64_t h = atomic_load(&c->s->H), payload;
 	uint32_t header, kind = atomic_load(&r->rs->frame_kind);
+	bool more;
 	ssize_t k;
 	int n = 0;
 
@@ -120,10 +121,11 @@ static ssize_t push(struct conn *c, int fd, const struct vec *v)
 		return 0;
 	/* A send that crosses the end of an open frame: TCP makes one segment of it, and who sleeps in recv() gets it whole. The next frame, or RETURN and
 	 * the plain bytes behind it, push it out; should they not come TCP itself does, soon */
-	r->held = kind == WSD_FRAME_DATA ? !header && v && v->len > payload && !cfg.no_overflow : r->held && kind == WSD_FRAME_RETURN;
-	k = give(c, fd, io, n, r->held);
+	more = kind == WSD_FRAME_DATA ? !header && v && v->len > payload && !cfg.no_overflow : r->held && kind == WSD_FRAME_RETURN;
+	k = give(c, fd, io, n, more);
 	if (k < 0)
 		return k;
+	r->held = more;
 	r->last_tcp = tsc_now();
 	cnt_add64(&c->s->over_tx, atomic_load(&r->rs->frame_kind) == WSD_FRAME_RETURN ? (uint64_t)k :
 				  (uint64_t)k < header ? (uint64_t)k : header);
@@ -771,9 +773,29 @@ static bool wait_credit(struct thr *t, struct conn *c, size_t len)
 	return ok;
 }
 
-static ssize_t ended(struct thr *t, struct conn *c, size_t done, int e, int flags)
+/* More was to follow what TCP holds (push), and does not, by a signal or bad memory: the kernel sends at once what such a call has. */
+static void push_held(struct thr *t, struct conn *c, int fd)
+{
+	struct road *r = road_of(c);
+	int v = 1, one = 1, e = errno;
+	socklen_t l = sizeof(v);
+
+	if (likely(!r->held) || !agreed_lock(t, c, fd, &c->s->tx_lock))
+		return;
+	if (atomic_load(&c->s->cork) < CORK_WANTED && real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &l) == 0) {
+		real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));	/* sends it whatever the value was */
+		if (!v)
+			real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v));
+		r->held = false;
+	}
+	agreed_unlock(&c->s->tx_lock);
+	errno = e;
+}
+
+static ssize_t ended(struct thr *t, struct conn *c, int fd, size_t done, int e, int flags)
 {
 	if (done) {
+		push_held(t, c, fd);
 		if (e != EAGAIN && e != EINTR && e != EFAULT && e != EPIPE && e != EBADF)
 			atomic_store(&c->s->kept_err, e);
 		return (ssize_t)done;
@@ -815,7 +837,7 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 
 		r = road_of(c);		/* another one after a renewal */
 		if (unlikely(conn_get(fd) != c) && (fd = conn_number(c)) < 0)	/* closed while we slept: it may be another file's */
-			return ended(t, c, done, EBADF, flags);
+			return done ? (ssize_t)done : ended(t, c, fd, 0, EBADF, flags);
 		if (road_mine(r))
 			road_poll(r, r->batch ? POLL_BATCH_US : ROAD_POLL_US);
 		changes = road_changes(r);
@@ -825,10 +847,10 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			k = tx_plain(t, c, fd, v, flags | (done ? MSG_NOSIGNAL : 0));
 			if (k == TX_AGAIN)
 				continue;
-			return k >= 0 ? (ssize_t)done + k : ended(t, c, done, errno, MSG_NOSIGNAL);
+			return k >= 0 ? (ssize_t)done + k : ended(t, c, fd, done, errno, MSG_NOSIGNAL);
 		}
 		if (x == WSD_X_ENDED)
-			return ended(t, c, done, EPIPE, flags);
+			return ended(t, c, fd, done, EPIPE, flags);
 		if (road_waits(r, x)) {
 			int e;
 
@@ -837,32 +859,32 @@ ssize_t agreed_send(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			e = wait_start(t, c, fd, nb, until, &start_wait, changes);
 
 			if (e)
-				return ended(t, c, done, -e, flags);
+				return ended(t, c, fd, done, -e, flags);
 			continue;
 		}
 		k = step(t, c, fd, v, nb, &w);
 		if (k < 0)
-			return ended(t, c, done, (int)-k, flags);
+			return ended(t, c, fd, done, (int)-k, flags);
 		if (k > 0) {
 			done += (size_t)k;
 			vec_skip(v, (size_t)k);
 			if (v->len == 0)
 				return (ssize_t)done;
 			if (!nb && unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)) && atomic_load(&t->sig_eintr))
-				return (ssize_t)done;
+				return ended(t, c, fd, done, EINTR, flags);
 			continue;
 		}
 		if (!w.events && !w.nap_ms)
 			continue;
 		if (nb)
-			return ended(t, c, done, EAGAIN, flags);
+			return ended(t, c, fd, done, EAGAIN, flags);
 		if (w.nap_ms && !w.events && wait_credit(t, c, v->len))
 			continue;
 		if (until < 0)
 			until = agreed_timeout(c, fd, SO_SNDTIMEO);
 		k = road_sleep(t, c, fd, w.events, until, w.nap_ms, changes);
 		if (k < 0)
-			return ended(t, c, done, (int)-k, flags);
+			return ended(t, c, fd, done, (int)-k, flags);
 	}
 }
 

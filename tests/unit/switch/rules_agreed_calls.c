@@ -760,6 +760,80 @@ Test(calls, half_a_frame_waits_for_a_pipe)
 	cr_assert_eq(memcmp(back, "abcdefghijk", 11), 0);
 }
 
+/*
+ * Behind what completes a frame more of the same call follows, and TCP is told so. Where none does, by bad memory or a signal, nothing is held
+ * back: as the kernel's own call, which sends what it has (measured on 6.18: nothing unsent, with and without Nagle's algorithm)
+ */
+static int unsent(int fd)
+{
+	int n = -1;
+
+	cr_assert_eq(real.ioctl(fd, SIOCOUTQNSD, &n), 0);
+	return n;
+}
+
+static void cut_short(bool returns, bool nagle)
+{
+	uint8_t *hole = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec io[2] = { { (char[]){ "fgh" }, 3 }, { hole, 100 } };
+	struct msghdr m = { .msg_iov = io, .msg_iovlen = 2 };
+	int v = 0, was;
+	socklen_t l = sizeof(was);
+
+	half_a_frame(false, 2);
+	fake_all();
+	expect_str(b, 8, "abcde");
+	if (nagle)
+		cr_assert_eq(real.setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v)), 0);
+	if (returns)
+		x_leaves(WSD_X_RETURNING);
+	cr_assert_eq(sendmsg(a, &m, 0), 3);
+	cr_assert_eq(unsent(a), 0, "%d bytes are held back", unsent(a));
+	cr_assert_eq(real.getsockopt(a, IPPROTO_TCP, TCP_NODELAY, &was, &l), 0);
+	cr_assert_eq(!was, nagle, "TCP_NODELAY is not as it was");
+	cr_assert_eq(atomic_load(&X->rs->xstate), returns ? WSD_X_DONE : WSD_X_FRAMED);
+	all_arrived();
+	expect_str(b, 8, "fgh");
+	cr_assert_eq(send(a, "ijk", 3, 0), 3);
+	fake_all();
+	expect_str(b, 8, "ijk");
+}
+
+Test(calls, nothing_held_behind_bad_memory) { cut_short(false, false); }
+Test(calls, nothing_held_behind_bad_memory_nagle) { cut_short(false, true); }
+Test(calls, nothing_held_behind_bad_memory_return) { cut_short(true, false); }
+
+static void on_usr1(int sig)
+{
+}
+
+static long signalled_sendmsg(long n, ...)
+{
+	long v[6], r;
+
+	SYSCALL_ARGS(v, n);
+	r = libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	if (n == SYS_sendmsg) {
+		real.syscall = libc_calls.syscall;
+		raise(SIGUSR1);
+	}
+	return r;
+}
+
+Test(calls, nothing_held_behind_a_signal)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+
+	half_a_frame(false, 2);
+	fake_all();
+	expect_str(b, 8, "abcde");
+	cr_assert_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	real.syscall = signalled_sendmsg;
+	cr_assert_eq(send(a, "fghij", 5, 0), 3);
+	cr_assert_eq(unsent(a), 0, "%d bytes are held back", unsent(a));
+	expect_str(b, 8, "fgh");
+}
+
 /* The number is closed while the call sleeps, and another file has it: what the pipe holds is not for that */
 struct splicer {
 	int in;
