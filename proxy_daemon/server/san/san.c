@@ -39,6 +39,7 @@ void san_fini(struct server *srv)
 {
 	uevent_close(srv);
 	srv->san.sweep = sd_event_source_disable_unref(srv->san.sweep);
+	srv->san.stir = sd_event_source_disable_unref(srv->san.stir);
 	free(srv->san.fill);
 	srv->san.fill = NULL;
 }
@@ -94,14 +95,31 @@ static void next_gen(struct server *srv, bool wake)
 	}
 }
 
+static int on_stir(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct server *srv = data;
+
+	srv->san.stirred = server_now_us(srv);
+	next_gen(srv, true);
+	return 0;
+}
+
 void san_stir(struct server *srv)
 {
-	uint64_t now = server_now_us(srv);
+	uint64_t now = server_now_us(srv), at = srv->san.stirred + STIR_US;
+	int on = SD_EVENT_OFF;
 
-	if (srv->san.stirred && now - srv->san.stirred < STIR_US)
-		return;
-	srv->san.stirred = now;
-	next_gen(srv, true);
+	if (srv->san.stir && sd_event_source_get_enabled(srv->san.stir, &on) >= 0 && on != SD_EVENT_OFF)
+		return;		/* the one that is due is for this, too */
+	if (!srv->san.stirred || now >= at) {
+		on_stir(NULL, now, srv);
+	} else if (!srv->san.stir) {
+		if (sd_event_add_time(srv->event, &srv->san.stir, CLOCK_MONOTONIC, at, 10000, on_stir, srv) < 0)
+			srv->san.stir = NULL;	/* no memory: each end offers in its own time */
+	} else {
+		sd_event_source_set_time(srv->san.stir, at);
+		sd_event_source_set_enabled(srv->san.stir, SD_EVENT_ONESHOT);
+	}
 }
 
 void san_rescan(struct server *srv)

@@ -38,7 +38,7 @@ struct san {
 	struct dev_table devs;
 	bool watching;				/* uevent.c has its sockets */
 	int uevent_fd, route_fd;
-	sd_event_source *uevent, *route, *rescan, *sweep;
+	sd_event_source *uevent, *route, *rescan, *sweep, *stir;
 	uint32_t gen;				/* as in the notify pages */
 	uint64_t stirred;			/* us: san_stir() */
 	TAILQ_HEAD(, remote) remotes;
@@ -64,7 +64,8 @@ void san_page(struct server *srv, struct wsd_notify_page *page);
 
 /* devices are looked at, and looked after, from now on */
 void san_watch(struct server *srv);
-/* a peer offers what no client here does now: perhaps one would, and waits for its time. Clients are told, every 2 s at most */
+/* a peer offers what no client here does now: perhaps one would, and waits for its time. Clients are told, every 2 s at most;
+ * what comes sooner is told then */
 void san_stir(struct server *srv);
 /* something may have changed: look again, tell the clients, revoke what lost its device */
 void san_rescan(struct server *srv);

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/unit/proxy/fake_remote.h"
@@ -404,6 +405,14 @@ static bool offered(struct proxy_client *pc, int fd, uint64_t cookie, const stru
 	return proxy_client_offer_san(pc, fd, WSD_ROLE_CONNECT, sock_cookie(fd), cookie, x) == 0;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
+}
+
 static uint32_t gen_of(const struct fake *f)
 {
 	struct wsd_subnet none;
@@ -435,6 +444,40 @@ Test(distant, an_offer_that_nobody_waits_for_is_told)
 	cr_assert(UNTIL(peer_of(0, &peer) && peer.n_held == 2));
 	cr_expect_leq(gen_of(&f[1]) - gen, 1);
 	for (unsigned i = 0; i < 6; i++)
+		close(p[i / 2].end[i % 2]);
+	proxy_client_free(f[0].pc);
+	proxy_client_free(f[1].pc);
+}
+
+/* one that comes soon behind another is told as well, when its time has come; and so is one behind that */
+Test(distant, an_offer_soon_behind_another_is_told)
+{
+	struct pair p[6];
+	struct fake f[2] = { 0 };
+	struct proxy_san_offer x[2] = { proof(0, 0), proof(1, 0) };
+	struct wsd_msg_status_peer peer;
+	uint32_t gen;
+	unsigned n = 1;
+
+	NEED_NET();
+	for (unsigned i = 0; i < 6; i++)
+		p[i] = connection();
+	offer_at(1, &f[1], &p[5], &x[1]);
+	gen = gen_of(&f[1]);
+	offer_at(0, &f[0], &p[0], &x[0]);
+	cr_assert(UNTIL(gen_of(&f[1]) != gen));
+	for (unsigned round = 0; round < 2; round++) {
+		int64_t t0 = now_ms(), told;
+
+		gen = gen_of(&f[1]);
+		for (unsigned i = 0; i < 2; i++, n++)
+			cr_assert(UNTIL(offered(f[0].pc, p[n].end[0], 1000 + n, &x[0])));
+		cr_assert(UNTIL(peer_of(0, &peer) && peer.n_held == n));
+		cr_assert(UNTIL(gen_of(&f[1]) != gen), "round %u", round);
+		told = gen_of(&f[1]) - gen;
+		cr_expect_leq(told, 1 + (now_ms() - t0) / 2000, "%lld for two", (long long)told);
+	}
+	for (unsigned i = 0; i < 12; i++)
 		close(p[i / 2].end[i % 2]);
 	proxy_client_free(f[0].pc);
 	proxy_client_free(f[1].pc);
