@@ -323,7 +323,7 @@ static void op_epoll(struct tw *t, int a)
 }
 
 /* One round of request and reply, waiting in the way @how says. */
-static void pp_wait(struct tw *t, unsigned how, size_t n, uint64_t sub)
+static void pp_wait(struct tw *t, unsigned how, size_t n, unsigned round)
 {
 	struct pollfd pfd = { .fd = t->fd, .events = POLLIN };
 	struct epoll_event ev;
@@ -331,11 +331,9 @@ static void pp_wait(struct tw *t, unsigned how, size_t n, uint64_t sub)
 	ssize_t r;
 
 	while (done < n) {
-		if (how == 1 && poll(&pfd, 1, 10000) != 1)
-			tw_fail(t, "poll in a ping-pong");
-		if (how >= 2 && epoll_wait(t->epfd, &ev, 1, 10000) != 1)
-			tw_fail(t, "epoll_wait %s in a ping-pong: no event in 10 s at offset %llu",
-				how == 3 ? "(ET)" : "(LT)", (unsigned long long)t->rx);
+		if ((how == 1 && poll(&pfd, 1, 10000) != 1) || (how >= 2 && epoll_wait(t->epfd, &ev, 1, 10000) != 1))
+			tw_fail(t, "%s in a ping-pong: no event in 10 s in round %u, with %zu of %zu bytes, at offset %llu",
+				how == 1 ? "poll" : how == 3 ? "epoll_wait (ET)" : "epoll_wait (LT)", round, done, n, (unsigned long long)t->rx);
 		do {
 			r = recv(t->fd, t->buf, n - done, how == 4 ? MSG_DONTWAIT : 0);
 			if (r > 0) {
@@ -350,7 +348,6 @@ static void pp_wait(struct tw *t, unsigned how, size_t n, uint64_t sub)
 		if (r < 0 && how == 0)
 			poll(&pfd, 1, 10000);
 	}
-	(void)sub;
 }
 
 /* Many round trips: what makes an accelerated connection run in its fast state. */

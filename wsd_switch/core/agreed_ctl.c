@@ -164,9 +164,12 @@ void agreed_ask(struct conn *c, uint32_t what, uint64_t a, uint64_t b)
 
 void agreed_leave(struct conn *c, uint32_t why)
 {
-	uint32_t none = 0;
+	struct road *r = road_of(c);
+	uint32_t none = 0, bit = 1u << WSD_SAN_WANT_RETURN;
+	bool first = atomic_compare_exchange_strong(&r->leave, &none, why);
 
-	if (!atomic_compare_exchange_strong(&road_of(c)->leave, &none, why))
+	/* a call that only TCP has may have made one direction leave, and asked for nothing (agreed_tx_plain) */
+	if ((atomic_fetch_or(&r->asked, bit) & bit) && !first)
 		return;
 	log_debug("conn %u: both directions are to return to TCP, reason %u", c->index, why);
 	agreed_ask(c, WSD_SAN_WANT_RETURN, 0, 0);

@@ -1568,7 +1568,8 @@ static int look_roads(struct thr *t, struct eset *s, struct epoll_event *ev, uin
 			continue;
 		live |= road_live(r->c);
 		changes = road_changes(road_of(r->c));
-		if (!rep && !r->hot && r->seen_ok && r->seen == changes && !(s->ambiguous && n_kernel) &&
+		/* without the wake descriptors nobody takes completions but who looks, once in a slice */
+		if (!rep && !r->hot && r->seen_ok && r->seen == changes && !(s->ambiguous && n_kernel) && (s->wake_on || !road_live(r->c)) &&
 		    !atomic_load_explicit(&r->c->s->kept_err, memory_order_relaxed))
 			continue;
 		if (!rep && n >= max)

@@ -358,6 +358,52 @@ Test(waits, g14_polled_set)
 	expect_str(b, 10, "x");
 }
 
+/*
+ * A set that was polled gets no wake descriptors. What is put into it later is asked back to TCP, also where the other direction had left for a call
+ * that only TCP has; and until it returns its ring is looked at in slices (twin seeds 1200 and 2205 over RDMA: they stood still)
+ */
+static void put_into_a_polled_set(void)
+{
+	struct pollfd p = { -1, POLLIN, 0 };
+
+	make_ends(NULL);
+	framed();
+	send_x("y");
+	fake_step(X, 8);
+	expect_str(b, 8, "y");
+	cr_assert(agreed_tx_plain(thr_get(), cb, b, 0));
+	cr_assert_eq(Y->asked[WSD_SAN_WANT_RETURN], 0);
+	ep = p.fd = epoll_create1(0);
+	cr_assert_eq(poll(&p, 1, 0), 0);
+	set_make(b, EPOLLIN);
+	cr_assert_eq(in_set(ep), 1);
+}
+
+Test(waits, g14_into_a_polled_set_asks)
+{
+	put_into_a_polled_set();
+	cr_assert_eq(Y->asked[WSD_SAN_WANT_RETURN], 1);
+	(void)poll(&(struct pollfd){ ep, POLLIN, 0 }, 1, 0);
+	cr_assert_eq(Y->asked[WSD_SAN_WANT_RETURN], 1, "once");
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE, "it did not return");
+}
+
+Test(waits, g14_into_a_polled_set_is_looked_at)
+{
+	struct sleeper s = { 0 };
+
+	fake_daemons = false;
+	put_into_a_polled_set();
+	sleeper_begin(&s, EPOLL, b);
+	until_asleep(&s);
+	send_x("x");
+	fake_step(X, 8);
+	sleeper_end(&s);
+	cr_assert_eq(s.events, POLLIN);
+	expect_str(b, 8, "x");
+}
+
 /* two registrations with the same data: events cannot be told apart */
 Test(waits, g18_same_data)
 {
