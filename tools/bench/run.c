@@ -260,7 +260,7 @@ int run_once(struct result *ret, char why[WHY_MAX], const struct options *o, con
 	s.cpu = c->pin == PIN_NONE ? -1 : o->cpu[0];
 	if (c->rdma && o->agent_port) {
 		k[0] = (struct child){ .out = agent_call(o, &s), .remote = true };
-		r = k[0].out < 0 ? k[0].out : 0;
+		r = k[0].out >= 0 ? 0 : run_stopped() ? RUN_E_STOP : k[0].out;	/* what a signal cut short has not failed */
 		k[0].ended = r;
 	} else {
 		r = child_start(&k[0], o, c, true, &s, wsd && (c->ends & END_SERVER));
