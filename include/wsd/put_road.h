@@ -85,6 +85,9 @@ typedef struct wsd_put_road {
 	int (*pull)(void *conn, uint32_t ring, uint64_t at, uint32_t n, uint64_t addr, uint32_t rkey);
 	/* where our source ring is, for the peer's pull(). Not posting. 0 or -errno */
 	int (*source)(void *conn, uint32_t ring, uint64_t *addr, uint32_t *rkey);
+	/* hold(1), put() and release() in one, where nothing else is due and the bytes do not go over the ring's end. *ret_end is made at + n as
+	 * soon as nothing but an error of the road keeps them from arriving. 0 or 1. May be NULL */
+	int (*put_one)(void *conn, uint32_t ring, uint64_t at, uint32_t n, _Atomic uint64_t *ret_end);
 } WSDPUTROAD, *LPWSDPUTROAD;
 
 #endif

@@ -137,7 +137,7 @@ int v_recv_post(struct v_conn *c, unsigned n)
 		wr[i].wr_id = v_id(c->slot, c->gen, V_RECV, 0);
 		wr[i].next = i + 1 < n ? &wr[i + 1] : NULL;
 	}
-	if (c->ctx->lib->post_recv(c->qp, wr, &bad))
+	if (rt_verbs_post_recv(c->ctx->lib, c->qp, wr, &bad))
 		return -ECONNRESET;
 	c->recvs += n;
 	return 0;

@@ -91,7 +91,7 @@ void v_look_wait(struct v_ctx *x, struct v_guard *g)
 	g->mask = mask;
 }
 
-void v_look_done(struct v_ctx *x, struct v_guard *g)
+V_INLINE_PATH void done(struct v_ctx *x, struct v_guard *g)
 {
 	int cancel = g->cancel, error = g->error;
 
@@ -104,13 +104,16 @@ void v_look_done(struct v_ctx *x, struct v_guard *g)
 	errno = error;
 }
 
-void v_touch(struct v_conn *c)
+void v_look_done(struct v_ctx *x, struct v_guard *g)
+{
+	done(x, g);
+}
+
+void v_touch_first(struct v_conn *c)
 {
 	struct v_ctx *x = c->ctx;
 
-	/* whoever takes it off the list lowers the flag before he looks: what is counted here before the flag is seen up is seen by him */
-	atomic_fetch_add(&c->state.changes, 1);
-	if (atomic_load(&c->changed) || atomic_exchange(&c->changed, true))
+	if (atomic_exchange(&c->changed, true))
 		return;
 	c->next_changed = atomic_load(&x->changed);
 	while (!atomic_compare_exchange_weak(&x->changed, &c->next_changed, c))
@@ -151,7 +154,7 @@ void v_untell(struct v_ctx *x, struct v_conn *c)
 }
 
 /* receives were used up: post a lot again, and let the peer know */
-static void receives(struct v_conn *c)
+V_INLINE_PATH void receives(struct v_conn *c)
 {
 	if (c->rq_used < V_RQ_BATCH || atomic_load(&c->state.error))
 		return;
@@ -164,7 +167,7 @@ static void receives(struct v_conn *c)
 }
 
 /* the completion says that the data is visible */
-static void head_is(struct v_conn *c, uint64_t head)
+V_INLINE_PATH void head_is(struct v_conn *c, uint64_t head)
 {
 	if (atomic_load_explicit(&c->state.error, memory_order_relaxed))
 		return;
@@ -172,7 +175,7 @@ static void head_is(struct v_conn *c, uint64_t head)
 	atomic_store_explicit(&c->remote->head, head, memory_order_release);
 }
 
-static void arrived(struct v_conn *c, const struct ibv_wc *wc)
+V_INLINE_PATH void arrived(struct v_conn *c, const struct ibv_wc *wc)
 {
 	uint64_t head = atomic_load_explicit(&c->state.head, memory_order_relaxed);
 	uint32_t step = ntohl(wc->imm_data) - (uint32_t)head;
@@ -193,7 +196,7 @@ static void arrived(struct v_conn *c, const struct ibv_wc *wc)
 }
 
 /* the posts up to seq are completed */
-static void sent(struct v_conn *c, enum v_kind kind, uint32_t seq16)
+V_INLINE_PATH void sent(struct v_conn *c, enum v_kind kind, uint32_t seq16)
 {
 	uint32_t tail = atomic_load_explicit(&c->sq_tail, memory_order_relaxed);
 	uint32_t seq = tail + (uint16_t)(seq16 - tail);
@@ -216,7 +219,7 @@ static void sent(struct v_conn *c, enum v_kind kind, uint32_t seq16)
 	v_touch(c);
 }
 
-static void dispatch(struct v_ctx *x, const struct ibv_wc *wc)
+V_INLINE_PATH void dispatch(struct v_ctx *x, const struct ibv_wc *wc)
 {
 	uint32_t slot = (uint32_t)(wc->wr_id >> 44), gen = (uint32_t)(wc->wr_id >> 20) & 0xffffff;
 	enum v_kind kind = (enum v_kind)(wc->wr_id >> 16 & 15);
@@ -254,7 +257,7 @@ static void queue_broken(struct v_ctx *x, struct v_shard *s)
 }
 
 /* one poll's answer, before which `stale` completions were known to be nobody's. true: there are no more */
-static bool took(struct v_ctx *x, struct v_shard *s, const struct ibv_wc *wc, int n, unsigned stale)
+V_INLINE_PATH bool took(struct v_ctx *x, struct v_shard *s, const struct ibv_wc *wc, int n, unsigned stale)
 {
 	if (n < 0) {
 		queue_broken(x, s);
@@ -276,7 +279,7 @@ void v_take(struct v_ctx *x, struct v_shard *s)
 	for (unsigned i = 0; i < PASSES; i++) {
 		unsigned stale = s->stale;
 
-		if (took(x, s, wc, x->lib->poll_cq(s->cq, V_WC, wc), stale))
+		if (took(x, s, wc, rt_verbs_poll_cq(x->lib, s->cq, V_WC, wc), stale))
 			return;
 	}
 }
@@ -296,7 +299,7 @@ void v_look(struct v_conn *c)
 	s = c->shard;
 	if (s) {
 		stale = s->stale;
-		n = x->lib->poll_cq(s->cq, V_WC, wc);
+		n = rt_verbs_poll_cq(x->lib, s->cq, V_WC, wc);
 	}
 	if (!n && !stale && !x->idle) {
 		atomic_store_explicit(&x->look.held, false, memory_order_release);
@@ -306,7 +309,7 @@ void v_look(struct v_conn *c)
 	g.cancel = v_cancel_off();
 	if (s && !took(x, s, wc, n, stale))
 		v_take(x, s);
-	v_look_done(x, &g);
+	done(x, &g);
 }
 
 void v_take_all(struct v_ctx *x)
@@ -458,7 +461,7 @@ int v_arm(struct rt_ctx *ctx)
 
 			if (!s->reserved || s->armed)
 				continue;
-			s->armed = !x->lib->req_notify_cq(s->cq, 0);
+			s->armed = !rt_verbs_req_notify_cq(x->lib, s->cq, 0);
 			if (!s->armed)
 				queue_broken(x, s);
 		}

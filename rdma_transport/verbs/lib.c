@@ -12,32 +12,7 @@
 
 #define MEMLOCK_TOO_LOW	32768u	/* libibverbs prints a warning to stderr from here down */
 
-static int post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
-{
-	return ibv_post_send(qp, wr, bad);
-}
-
-static int post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
-{
-	return ibv_post_recv(qp, wr, bad);
-}
-
-static int poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc)
-{
-	return ibv_poll_cq(cq, n, wc);
-}
-
-static int req_notify_cq(struct ibv_cq *cq, int solicited_only)
-{
-	return ibv_req_notify_cq(cq, solicited_only);
-}
-
-static struct rt_verbs_lib lib = {
-	.post_send = post_send,
-	.post_recv = post_recv,
-	.poll_cq = poll_cq,
-	.req_notify_cq = req_notify_cq,
-};
+static struct rt_verbs_lib lib;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static void *handle;
 static bool complete;

@@ -6,7 +6,8 @@
  * tests/fakes/fake_verbs.c here (rt_config.lib). The functions are libibverbs', errors are theirs too: NULL and errno, or errno as the
  * result, or -1 and errno.
  *
- * reg_mr to query_gid_table are looked up by name; what verbs.h does inline (post_send to req_notify) goes through the device's own table.
+ * reg_mr to query_gid_table are looked up by name. What verbs.h does inline goes through the device's own table where the entry (post_send to
+ * req_notify_cq) is NULL: a jump less for each post and look.
  */
 #ifndef RDMA_TRANSPORT_VERBS_LIB_H
 #define RDMA_TRANSPORT_VERBS_LIB_H
@@ -47,6 +48,26 @@ struct rt_verbs_lib {
 	int (*poll_cq)(struct ibv_cq *cq, int n, struct ibv_wc *wc);
 	int (*req_notify_cq)(struct ibv_cq *cq, int solicited_only);
 };
+
+static inline int rt_verbs_post_send(const struct rt_verbs_lib *lib, struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
+{
+	return lib->post_send ? lib->post_send(qp, wr, bad) : ibv_post_send(qp, wr, bad);
+}
+
+static inline int rt_verbs_post_recv(const struct rt_verbs_lib *lib, struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
+{
+	return lib->post_recv ? lib->post_recv(qp, wr, bad) : ibv_post_recv(qp, wr, bad);
+}
+
+static inline int rt_verbs_poll_cq(const struct rt_verbs_lib *lib, struct ibv_cq *cq, int n, struct ibv_wc *wc)
+{
+	return lib->poll_cq ? lib->poll_cq(cq, n, wc) : ibv_poll_cq(cq, n, wc);
+}
+
+static inline int rt_verbs_req_notify_cq(const struct rt_verbs_lib *lib, struct ibv_cq *cq, int solicited_only)
+{
+	return lib->req_notify_cq ? lib->req_notify_cq(cq, solicited_only) : ibv_req_notify_cq(cq, solicited_only);
+}
 
 /* lib.c: 0; -ENOSYS: no libibverbs here, or one that lacks a function; -ENOMEM: it would complain of the limit of locked memory on stderr */
 int rt_verbs_lib_get(const struct rt_verbs_lib **ret);

@@ -113,7 +113,7 @@ static int post(struct v_conn *c, struct ibv_send_wr *wr, enum v_kind kind)
 	wr->wr_id = v_id(c->slot, c->gen, kind, c->sq_head);
 	wr->send_flags |= IBV_SEND_SIGNALED;
 	c->sq_head++;
-	r = c->ctx->lib->post_send(c->qp, wr, &bad);
+	r = rt_verbs_post_send(c->ctx->lib, c->qp, wr, &bad);
 	return r ? v_errno(r > 0 ? r : errno) : 0;
 }
 
@@ -372,7 +372,7 @@ int v_msg_recv(struct rt_conn *conn, const struct rt_sge *sge, unsigned n, uint6
 		wr.wr_id = v_id(c->slot, c->gen, V_MSG_RX, 0);
 		wr.sg_list = op->sge;
 		wr.num_sge = (int)op->n;
-		if (c->ctx->lib->post_recv(c->qp, &wr, &bad)) {
+		if (rt_verbs_post_recv(c->ctx->lib, c->qp, &wr, &bad)) {
 			c->msg->rx.n--;
 			r = -ECONNRESET;
 		} else {

@@ -20,7 +20,7 @@
 #define SCRATCH_OFF	(WSD_REMOTE_PAGE - 8)	/* of the control page: where fetched words land, which nobody reads */
 static_assert(sizeof(struct wsd_remote_ctl) <= SCRATCH_OFF, "room for it");
 
-bool v_post_try(struct v_conn *c)
+V_INLINE_PATH bool post_try(struct v_conn *c)
 {
 	if (atomic_load(&c->posting) || atomic_exchange(&c->posting, true))
 		return false;
@@ -31,13 +31,18 @@ bool v_post_try(struct v_conn *c)
 	return true;
 }
 
-static unsigned slots_free(const struct v_conn *c)
+bool v_post_try(struct v_conn *c)
+{
+	return post_try(c);
+}
+
+V_INLINE_PATH unsigned slots_free(const struct v_conn *c)
 {
 	return c->sq_size - (c->sq_head + c->n_wr - atomic_load_explicit(&c->sq_tail, memory_order_acquire));
 }
 
-static struct ibv_send_wr *chain(struct v_conn *c, enum ibv_wr_opcode op, void *addr, uint32_t n, uint32_t lkey, uint64_t to,
-				 uint32_t rkey, enum v_kind kind, bool signalled)
+V_INLINE_PATH struct ibv_send_wr *chain_one(struct v_conn *c, enum ibv_wr_opcode op, void *addr, uint32_t n, uint32_t lkey, uint64_t to,
+					    uint32_t rkey, enum v_kind kind, bool signalled)
 {
 	struct ibv_send_wr *wr = &c->wr[c->n_wr];
 	struct ibv_sge *sge = &c->sge[c->n_wr];
@@ -67,6 +72,12 @@ static struct ibv_send_wr *chain(struct v_conn *c, enum ibv_wr_opcode op, void *
 	return wr;
 }
 
+static struct ibv_send_wr *chain(struct v_conn *c, enum ibv_wr_opcode op, void *addr, uint32_t n, uint32_t lkey, uint64_t to,
+				 uint32_t rkey, enum v_kind kind, bool signalled)
+{
+	return chain_one(c, op, addr, n, lkey, to, rkey, kind, signalled);
+}
+
 static void chain_word(struct v_conn *c, uint32_t off, const void *p, uint32_t n, bool signalled)
 {
 	uint8_t *copy = c->word[c->n_wr];
@@ -75,23 +86,26 @@ static void chain_word(struct v_conn *c, uint32_t off, const void *p, uint32_t n
 	chain(c, IBV_WR_RDMA_WRITE, copy, n, 0, c->peer_ctl + off, c->peer_ctl_key, V_WRITE, signalled);
 }
 
-static int doorbell(struct v_conn *c)
+V_INLINE_PATH int ring_it(struct v_conn *c)
 {
 	struct ibv_send_wr *bad;
 	int r = 0;
 
-	if (!c->n_wr)
-		return 0;
 	/* before, as completions may be taken by another thread at once */
 	atomic_store_explicit(&c->sq_head, c->sq_head + c->n_wr, memory_order_release);
 	if (c->qp)
-		r = c->ctx->lib->post_send(c->qp, c->wr, &bad);
+		r = rt_verbs_post_send(c->ctx->lib, c->qp, c->wr, &bad);
 	c->n_wr = 0;
 	if (r) {
 		r = v_errno(r > 0 ? r : errno);
 		v_fail(c, r == -ENETDOWN ? r : -ECONNRESET);
 	}
 	return r;
+}
+
+static int doorbell(struct v_conn *c)
+{
+	return c->n_wr ? ring_it(c) : 0;
 }
 
 /* tell how many receives were posted; false: no slot, a completion brings us back */
@@ -113,21 +127,27 @@ static bool may_tell(struct v_conn *c)
 	return atomic_load(&c->credit_due) && c->connected && !atomic_load(&c->state.error);
 }
 
+V_INLINE_PATH void unlock(struct v_conn *c)
+{
+	int cancel = c->cancel, error = c->error;
+
+	atomic_store(&c->posting, false);
+	v_cancel_back(cancel);
+	errno = error;
+}
+
 /* what others wanted meanwhile is seen either here, behind the unlock, or by them */
-void v_post_done(struct v_conn *c, bool looking)
+V_INLINE_PATH bool left_behind(struct v_conn *c, bool stuck)
+{
+	return (atomic_load(&c->closing) != V_OPEN && !atomic_load(&c->closed)) || (!stuck && may_tell(c));
+}
+
+void v_post_leftover(struct v_conn *c, bool looking)
 {
 	bool stuck = false;
-	int cancel, error;
 
 	do {
-		cancel = c->cancel;
-		error = c->error;
-		atomic_store(&c->posting, false);
-		v_cancel_back(cancel);
-		errno = error;
-		if (!(atomic_load(&c->closing) != V_OPEN && !atomic_load(&c->closed)) && (stuck || !may_tell(c)))
-			return;
-		if (!v_post_try(c))
+		if (!post_try(c))
 			return;
 		if (atomic_load(&c->closing) != V_OPEN) {
 			if (!atomic_exchange(&c->closed, true))
@@ -136,13 +156,15 @@ void v_post_done(struct v_conn *c, bool looking)
 			stuck = !chain_credit(c);
 			doorbell(c);
 		}
-	} while (1);
+		unlock(c);
+	} while (left_behind(c, stuck));
 }
 
-void v_post_leftover(struct v_conn *c, bool looking)
+void v_post_done(struct v_conn *c, bool looking)
 {
-	if (v_post_try(c))
-		v_post_done(c, looking);
+	unlock(c);
+	if (unlikely(left_behind(c, false)))
+		v_post_leftover(c, looking);
 }
 
 /* behind everything: a write that nobody reads, whose completion says that all is there. (Of no length: see road_nudge().) */
@@ -186,7 +208,7 @@ static int road_poll(void *conn)
 	return atomic_load(&c->state.changes) != before;
 }
 
-static bool enough(struct v_conn *c, unsigned n, bool words)
+V_INLINE_PATH bool enough(struct v_conn *c, unsigned n, bool words)
 {
 	return slots_free(c) >= n + (words ? 1 : V_SPARE_SLOTS) && (words || credits(c) > V_SPARE_CREDITS);
 }
@@ -274,6 +296,33 @@ static int road_put(void *conn, uint32_t which, uint64_t at, uint32_t n)
 	chain(c, IBV_WR_RDMA_WRITE_WITH_IMM, ring->base + off, n, ring->lkey, ring->remote + off, ring->rkey, V_WRITE, signalled)
 		->imm_data = htonl((uint32_t)c->posted);
 	c->signals++;
+	return 0;
+}
+
+static int road_put_one(void *conn, uint32_t which, uint64_t at, uint32_t n, _Atomic uint64_t *ret_end)
+{
+	struct v_conn *c = conn;
+	const struct v_ring *ring = &c->ring[which & 1];
+	uint32_t off;
+
+	if (which > 1 || atomic_load_explicit(&c->state.error, memory_order_relaxed) || !post_try(c))
+		return 1;
+	off = (uint32_t)at & (ring->size - 1);
+	if (unlikely(!ring->size || !ring->rkey || !n || n > ring->size - off || at != c->posted || may_tell(c) ||
+		     (!enough(c, 1, false) && (look_for_credit(c) || !enough(c, 1, false))))) {
+		v_post_done(c, false);
+		return 1;
+	}
+	c->unsignalled_bytes += n;
+	c->posted = at + n;
+	chain_one(c, IBV_WR_RDMA_WRITE_WITH_IMM, ring->base + off, n, ring->lkey, ring->remote + off, ring->rkey, V_WRITE,
+		  c->unsignalled_bytes >= ring->size / 4)->imm_data = htonl((uint32_t)(at + n));
+	c->signals++;
+	atomic_store_explicit(ret_end, at + n, memory_order_release);
+	ring_it(c);
+	unlock(c);
+	if (unlikely(left_behind(c, false)))
+		v_post_leftover(c, false);
 	return 0;
 }
 
@@ -452,6 +501,7 @@ int v_conn_road(struct rt_conn *conn, struct wsd_put_road *ret)
 		.read = road_read,
 		.pull = road_pull,
 		.source = road_source,
+		.put_one = road_put_one,
 	};
 	*ret = road;
 	return 0;

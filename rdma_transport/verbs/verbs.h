@@ -52,6 +52,10 @@
 #define V_MSG_SQ	(V_SQ + 8)	/* and words */
 #define V_WC		32
 
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+#define V_INLINE_PATH	static inline __attribute__((always_inline))	/* what a send, or a look, is made of is one function */
+
 /* kinds of posts, low bits of wr_id */
 enum v_kind { V_WRITE, V_FETCH, V_RECV, V_LAST, V_MSG_TX, V_MSG_RX, V_READ, V_PULL };
 
@@ -259,7 +263,7 @@ void v_events(struct v_ctx *x);				/* channel and asynchronous events, if there 
 void v_untell(struct v_ctx *x, struct v_conn *c);	/* it is going away */
 /* any thread */
 void v_look(struct v_conn *c);				/* the same as v_take() for its queue, with the lock, if nobody has it */
-void v_touch(struct v_conn *c);
+void v_touch_first(struct v_conn *c);			/* put it on the list */
 void v_fail(struct v_conn *c, int error);
 unsigned v_drain(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max);
 int v_arm(struct rt_ctx *ctx);
@@ -314,6 +318,15 @@ bool v_mr_find(const struct v_conn *c, const void *addr, uint32_t len, uint32_t 
 int v_status(enum ibv_wc_status status);
 int v_errno(int error);					/* of a call, positive; negative result */
 uint64_t v_now_ms(void);
+
+/* cq.c: its state was changed */
+static inline void v_touch(struct v_conn *c)
+{
+	/* whoever takes it off the list lowers the flag before he looks: what is counted here before the flag is seen up is seen by him */
+	atomic_fetch_add(&c->state.changes, 1);
+	if (unlikely(!atomic_load(&c->changed)))
+		v_touch_first(c);
+}
 
 extern const struct rt_backend_ops rt_verbs_ops;
 

@@ -37,16 +37,17 @@ static bool in_plain(struct call *k, int fd, int flags)
 	return false;
 }
 
-static ssize_t recv_in(struct call *k, int fd, struct vec *v, int flags)
+static inline void may_cancel(const struct call *k)
 {
-	int e = errno;
-	ssize_t r;
-
 	if (unlikely(conn_ours(k->c) && !__libc_single_threaded))
 		pthread_testcancel();
-	r = conn_agreed(k->c) ? agreed_recv_quick(k->t, k->c, v, flags) : 0;
-	if (!r)
-		r = rx_recv(k->t, k->c, fd, v, flags);
+}
+
+static ssize_t recv_long(struct call *k, int fd, struct vec *v, int flags)
+{
+	int e = errno;
+	ssize_t r = rx_recv(k->t, k->c, fd, v, flags);
+
 	if (r >= 0)
 		errno = e;
 	if (unlikely(atomic_load_explicit(&k->c->s->flags, memory_order_relaxed) & S_LOWAT_CUT))
@@ -56,16 +57,11 @@ static ssize_t recv_in(struct call *k, int fd, struct vec *v, int flags)
 	return r;
 }
 
-static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
+static ssize_t send_long(struct call *k, int fd, struct vec *v, int flags)
 {
 	int e = errno;
-	ssize_t r;
+	ssize_t r = tx_send(k->t, k->c, fd, v, flags);
 
-	if (unlikely(conn_ours(k->c) && !__libc_single_threaded))
-		pthread_testcancel();
-	r = conn_agreed(k->c) ? agreed_send_quick(k->t, k->c, v, flags) : 0;
-	if (!r)
-		r = tx_send(k->t, k->c, fd, v, flags);
 	if (r >= 0)
 		errno = e;
 	if (unlikely(atomic_load_explicit(&k->c->stage, memory_order_relaxed) == ST_NEW) && r > 0)
@@ -73,22 +69,52 @@ static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
 	return r;
 }
 
+static ssize_t recv_in(struct call *k, int fd, struct vec *v, int flags)
+{
+	may_cancel(k);
+	return recv_long(k, fd, v, flags);
+}
+
+static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
+{
+	ssize_t r = 0;
+
+	may_cancel(k);
+	if (conn_agreed(k->c) && v->iov->iov_len - v->off >= v->len)
+		r = agreed_send_quick(k->t, k->c, (const char *)v->iov->iov_base + v->off, v->len, flags);
+	return r ? r : send_long(k, fd, v, flags);
+}
+
 static ssize_t recv_buf(struct call *k, int fd, void *buf, size_t n, int flags)
 {
-	struct iovec io = { buf, n < 0x7ffff000u ? n : 0x7ffff000u };
-	struct vec v = { &io, 1, 0, io.iov_len };
-	ssize_t r = recv_in(k, fd, &v, flags);
+	struct iovec io;
+	struct vec v;
+	ssize_t r;
 
+	may_cancel(k);
+	r = conn_agreed(k->c) ? agreed_recv_quick(k->t, k->c, buf, n, flags) : 0;
+	if (unlikely(!r)) {
+		io = (struct iovec){ buf, n < 0x7ffff000u ? n : 0x7ffff000u };
+		v = (struct vec){ &io, 1, 0, io.iov_len };
+		r = recv_long(k, fd, &v, flags);
+	}
 	call_end(k);
 	return r;
 }
 
 static ssize_t send_buf(struct call *k, int fd, const void *buf, size_t n, int flags)
 {
-	struct iovec io = { (void *)buf, n < 0x7ffff000u ? n : 0x7ffff000u };
-	struct vec v = { &io, 1, 0, io.iov_len };
-	ssize_t r = send_in(k, fd, &v, flags);
+	struct iovec io;
+	struct vec v;
+	ssize_t r;
 
+	may_cancel(k);
+	r = conn_agreed(k->c) ? agreed_send_quick(k->t, k->c, buf, n, flags) : 0;
+	if (unlikely(!r)) {
+		io = (struct iovec){ (void *)buf, n < 0x7ffff000u ? n : 0x7ffff000u };
+		v = (struct vec){ &io, 1, 0, io.iov_len };
+		r = send_long(k, fd, &v, flags);
+	}
 	call_end(k);
 	return r;
 }

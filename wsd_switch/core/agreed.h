@@ -228,9 +228,9 @@ uint64_t batch_credit(const struct road *r);
  * Spins for some round trips at most */
 bool batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms);
 
-/* ---- agreed_quick.c: all of v, or 0: not this one, and nothing was changed ---- */
-ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flags);
-ssize_t agreed_recv_quick(struct thr *t, struct conn *c, struct vec *v, int flags);
+/* ---- agreed_quick.c: all n bytes, or 0: not this one, and nothing was changed. errno is left alone ---- */
+ssize_t agreed_send_quick(struct thr *t, struct conn *c, const void *buf, size_t n, int flags);
+ssize_t agreed_recv_quick(struct thr *t, struct conn *c, void *buf, size_t n, int flags);
 void agreed_quick(bool set);		/* for tests of the long way */
 
 /* ---- agreed_grow.c ---- */

@@ -31,7 +31,7 @@ static uint64_t word(const uint64_t *p)
 #define GET(x)	atomic_load_explicit(&(x), memory_order_relaxed)
 
 /* agreed_obey() would find nothing to do for X, and nothing is kept back */
-static bool calm(const struct conn *c, const struct road *r)
+static inline __attribute__((always_inline)) bool calm(const struct conn *c, const struct road *r)
 {
 	const struct wsd_remote *rs = r->rs;
 	uint64_t seen = GET(r->credit_seen);
@@ -41,22 +41,6 @@ static bool calm(const struct conn *c, const struct road *r)
 		 (uint32_t)GET(r->p.state->error) | (uint32_t)GET(c->s->kept_err)) &&
 	       !((word(&r->ctl->credit.check) ^ seen) & ~7ull) && !(seen & WSD_CREDIT_RETURN) &&
 	       !GET(r->batch) && GET(r->given) == GET(rs->posted);
-}
-
-/* one piece */
-static bool small(const struct vec *v)
-{
-	return v->len && v->len <= QUICK_MAX && v->iov->iov_len - v->off >= v->len;
-}
-
-/* it was all moved */
-static ssize_t all(struct vec *v)
-{
-	ssize_t n = (ssize_t)v->len;
-
-	v->off += v->len;
-	v->len = 0;
-	return n;
 }
 
 /* ---- X ---- */
@@ -83,18 +67,17 @@ static uint32_t in_row(const struct road *r, uint64_t now)
 	return (int64_t)(now - r->sent_when) > (int64_t)US(ROAD_FLOOD_GAP_US) ? 0 : GET(r->in_row);
 }
 
-ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flags)
+ssize_t agreed_send_quick(struct thr *t, struct conn *c, const void *buf, size_t len, int flags)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
-	uint32_t me = thr_tid(t), n = (uint32_t)v->len, ring, size, row;
+	uint32_t me = thr_tid(t), n = (uint32_t)len, ring, size, row;
 	uint64_t now = tsc_now(), posted;
 	ssize_t ret = 0;
 	uint8_t *to;
-	int k;
 
-	if (unlikely(!small(v) || (flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR)) || !calm(c, r) ||
-		     now - GET(r->polled) >= (uint64_t)US(ROAD_POLL_US)))
+	if (unlikely(!len || len > QUICK_MAX || (flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR)) || !calm(c, r) ||
+		     now - GET(r->polled) >= (uint64_t)US(ROAD_POLL_US) || !r->p.put_one))
 		return 0;
 	sig_hold();
 	if (unlikely(!lock_try(&c->s->tx_lock, me)))
@@ -106,20 +89,15 @@ ssize_t agreed_send_quick(struct thr *t, struct conn *c, struct vec *v, int flag
 	/* the copy is to where nobody reads before it is posted */
 	row = in_row(r, now);
 	if (unlikely(GET(r->batch) || batch_kept(r) || (posted & (size - 1)) + n > size || row >= ROAD_FLOOD || !may_put(c, r, posted, n, now) ||
-		     !fault_copy(to, (const char *)v->iov->iov_base + v->off, n) || r->p.hold(r->p.conn, 1) != 0))
+		     !fault_copy(to, buf, n) || r->p.put_one(r->p.conn, ring, posted, n, &rs->posted) != 0))
 		goto unlock;
 	r->now = now;
+	atomic_store_explicit(&r->given, posted + n, memory_order_relaxed);
 	atomic_store_explicit(&r->sender, me, memory_order_relaxed);
-	/* from here on nothing keeps these bytes from arriving */
-	atomic_store_explicit(&rs->posted, posted + n, memory_order_release);
 	cnt_add64(&c->s->put, n);
-	k = batch_put(r);
-	r->p.release(r->p.conn);
-	if (unlikely(k))
-		agreed_leave(c, WSD_R_RDMA_FAILED);	/* hold() promised room: as put() in agreed_tx.c */
 	atomic_store_explicit(&r->in_row, row + 1, memory_order_relaxed);
 	r->sent_when = tsc_now();
-	ret = all(v);
+	ret = (ssize_t)n;
 unlock:
 	lock_drop(&c->s->tx_lock);
 out:
@@ -145,29 +123,29 @@ static bool may_take(const struct conn *c, const struct road *r, uint64_t taken,
 	       (!__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED) || r->told_ring1 || r->grow_failed);
 }
 
-ssize_t agreed_recv_quick(struct thr *t, struct conn *c, struct vec *v, int flags)
+ssize_t agreed_recv_quick(struct thr *t, struct conn *c, void *buf, size_t len, int flags)
 {
 	struct road *r = road_of(c);
 	struct wsd_remote *rs = r->rs;
-	uint32_t n = (uint32_t)v->len, lag;
+	uint32_t n = (uint32_t)len, lag;
 	const uint8_t *at;
 	uint64_t taken;
 	ssize_t ret = 0;
 
-	if (unlikely(!small(v) || (flags & ~(MSG_DONTWAIT | MSG_WAITALL)) || !calm(c, r) || lowat_any(c)))
+	if (unlikely(!len || len > QUICK_MAX || (flags & ~(MSG_DONTWAIT | MSG_WAITALL)) || !calm(c, r) || lowat_any(c)))
 		return 0;
 	sig_hold();
 	if (unlikely(!lock_try(&c->s->rx_lock, thr_tid(t))))
 		goto out;
 	taken = GET(rs->taken);
-	if (!may_take(c, r, taken, n, &at) || unlikely(!fault_copy((char *)v->iov->iov_base + v->off, at, n)))
+	if (!may_take(c, r, taken, n, &at) || unlikely(!fault_copy(buf, at, n)))
 		goto unlock;
 	atomic_store_explicit(&rs->taken, taken + n, memory_order_release);
 	atomic_store_explicit(&r->in_row, 0, memory_order_relaxed);
 	lag = road_rx_size(r) / ROAD_CREDIT_PART;
 	if (unlikely(taken + n - GET(rs->told_cursor) >= (lag < ROAD_CREDIT_LAG ? lag : ROAD_CREDIT_LAG)))
 		agreed_credit_due(r, ROAD_CREDIT_PART);
-	ret = all(v);
+	ret = (ssize_t)n;
 unlock:
 	lock_drop(&c->s->rx_lock);
 out:

@@ -631,6 +631,11 @@ static bool sends(const struct road *r)
 	return x != WSD_X_PLAIN && x != WSD_X_DONE && x != WSD_X_ENDED && road_mine(r);
 }
 
+static ssize_t quick(struct thr *t, struct conn *c, const struct vec *v, int flags)
+{
+	return v->iov->iov_len - v->off < v->len ? 0 : agreed_recv_quick(t, c, (char *)v->iov->iov_base + v->off, v->len, flags);
+}
+
 ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int flags)
 {
 	struct side *s = c->s;
@@ -661,7 +666,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 	if (likely(road_mine(r)) && atomic_load_explicit(&r->rs->ystate, memory_order_relaxed) == WSD_Y_FRAMED) {
 		road_poll(r, 0);
 		n.polled = true;
-		k = agreed_recv_quick(t, c, v, flags);
+		k = quick(t, c, v, flags);
 		if (k > 0)
 			return k;
 	}
@@ -770,7 +775,7 @@ ssize_t agreed_recv(struct thr *t, struct conn *c, int fd, struct vec *v, int fl
 			until = agreed_timeout(c, fd, SO_RCVTIMEO);
 		agreed_obey(t, c, fd, true);
 		n.polled = road_spin(t, c, fd, n.no_kernel ? 0 : POLLIN, n.changes);
-		if (n.polled && !got && (k = agreed_recv_quick(t, c, v, flags)) > 0)
+		if (n.polled && !got && (k = quick(t, c, v, flags)) > 0)
 			return k;
 		if (n.polled || !ask) {
 			ask = true;	/* what ended the spin may be the kernel's; and before a sleep it is asked */

@@ -109,7 +109,7 @@ struct thr {
 extern __thread struct thr *thr_self __attribute__((tls_model("initial-exec")));
 struct thr *thr_new(void);
 void thr_after_fork(void);
-uint32_t thr_tid(struct thr *t);
+uint32_t thr_gettid(void);
 void thr_nap(unsigned us);		/* inside a critical section; not a cancellation point; errno is kept */
 
 static inline struct thr *thr_get(void)
@@ -117,6 +117,12 @@ static inline struct thr *thr_get(void)
 	struct thr *t = thr_self;
 
 	return likely(t != NULL) ? t : thr_new();
+}
+
+/* who holds a lock: the kernel's thread id, unique on the machine among what shares our sides */
+static inline uint32_t thr_tid(struct thr *t)
+{
+	return likely(!t->shared) ? atomic_load_explicit(&t->tid, memory_order_relaxed) : thr_gettid();
 }
 
 static inline struct thr *cs_enter(void)

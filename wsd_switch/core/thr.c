@@ -86,10 +86,9 @@ struct thr *thr_new(void)
 	return thr_self = t;
 }
 
-/* who holds a lock: the kernel's thread id, unique on the machine among what shares our sides */
-uint32_t thr_tid(struct thr *t)
+uint32_t thr_gettid(void)
 {
-	return likely(!t->shared) ? atomic_load_explicit(&t->tid, memory_order_relaxed) : (uint32_t)syscall(SYS_gettid);
+	return (uint32_t)syscall(SYS_gettid);
 }
 
 /* in a forked child only the calling thread exists */

@@ -280,6 +280,16 @@ static int f_put(void *conn, uint32_t ring, uint64_t at, uint32_t n)
 	return 0;
 }
 
+static int f_put_one(void *conn, uint32_t ring, uint64_t at, uint32_t n, _Atomic uint64_t *ret_end)
+{
+	if (f_hold(conn, 1))
+		return 1;
+	atomic_store(ret_end, at + n);
+	cr_assert_eq(f_put(conn, ring, at, n), 0);
+	f_release(conn);
+	return 0;
+}
+
 static int f_word(void *conn, uint32_t off, const void *w, uint32_t n)
 {
 	struct fake_end *e = conn;
@@ -654,7 +664,8 @@ static void end_make(struct fake_end *e, struct fake_end *peer, int fd, uint32_t
 	cr_assert_eq(real.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &e->c->s->cookie, &l), 0);
 	p = (WSDPUTROAD){ .size = sizeof(p), .inline_max = 64, .depth = 64, .conn = e, .base = rs, .length = e->length, .session_id = 1,
 			  .context = conn_id(e->c), .state = &e->st, .hold = f_hold, .release = f_release, .put = f_put, .word = f_word,
-			  .fetch = f_fetch, .nudge = f_nudge, .poll = f_poll, .ring1 = f_ring1, .peer_ring1 = f_peer_ring1, .stop = f_stop };
+			  .fetch = f_fetch, .nudge = f_nudge, .poll = f_poll, .ring1 = f_ring1, .peer_ring1 = f_peer_ring1, .stop = f_stop,
+			  .put_one = f_put_one };
 	if (!(o->no_reads && side)) {
 		p.read = f_read;
 		p.pull = f_pull;

@@ -82,6 +82,59 @@ Test(road, one_doorbell, .timeout = 30)
 	pair_free(e);
 }
 
+/* all that hold() and put() refuse, and what is two posts, is the long way's: nothing was done then */
+Test(road, a_put_in_one_call, .timeout = 30)
+{
+	struct end e[2];
+	unsigned n = 0;
+
+	if (real_device())
+		return;
+	pair_new(e);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 1), 0);
+	cr_assert_eq(put_one(&e[0], 8), 1, "somebody else posts");
+	e[0].r.release(e[0].r.conn);
+	e[0].posted = 8;
+	cr_assert_eq(put_one(&e[0], 8), 1, "not where the last one ended");
+	e[0].posted = 0;
+	cr_assert_eq(put_one(&e[0], 0), 1);
+	cr_assert_eq(put_one(&e[0], RING + 1), 1);
+	cr_assert_eq(e[0].r.put_one(e[0].r.conn, 1, 0, 8, NULL), 1, "there is no ring 1");
+	cr_assert_eq(e[0].r.put_one(e[0].r.conn, 2, 0, 8, NULL), 1);
+	cr_assert_eq(fv_calls(FV_post_send), 0);
+	cr_assert_eq(put_one(&e[0], RING), 0);
+	arrives(e, 1, RING);
+	cr_assert_eq(put_one(&e[0], RING - 8), 0);
+	arrives(e, 1, 2 * RING - 8);
+	cr_assert_eq(put_one(&e[0], 16), 1, "over the ring's end");
+	cr_assert_eq(put(&e[0], 8) || put(&e[0], 8), 0);
+	arrives(e, 1, 2 * RING + 8);
+	/* the receiver does not look: up to its receives, less those for nudges */
+	while (put_one(&e[0], 1) == 0 && ++n < 100)
+		e[0].r.poll(e[0].r.conn);
+	cr_assert(n > 32 && n < 64, "%u", n);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 1 | WSD_HOLD_WORDS), 0);
+	cr_assert_eq(e[0].r.nudge(e[0].r.conn), 0);
+	e[0].r.release(e[0].r.conn);
+	/* ... and goes on when they come back */
+	UNTIL((look(e), put_one(&e[0], 1) == 0));
+	/* slots: nothing completes */
+	fv_hold(true);
+	for (n = 0; put_one(&e[0], 1) == 0; n++) {
+		cr_assert_lt(n, 64);
+		e[1].r.poll(e[1].r.conn);
+	}
+	fv_hold(false);
+	cr_assert_eq(e[0].r.hold(e[0].r.conn, 8), 0, "slots are kept for words");
+	e[0].r.release(e[0].r.conn);
+	UNTIL((look(e), put_one(&e[0], 1) == 0));
+	fv_fail_nth(FV_post_send, 1, EIO);
+	cr_assert_eq(put_one(&e[0], 8), 0, "the error is told by state->error, and sticks");
+	cr_assert_eq(error(&e[0]), -ENETDOWN);
+	cr_assert_eq(put_one(&e[0], 8), 1);
+	pair_free(e);
+}
+
 /* the receiver does not look: puts end with its receives, and nothing breaks */
 Test(road, credits_are_exhausted, .timeout = 30)
 {
@@ -534,6 +587,7 @@ Test(road, errno_is_left_alone, .timeout = 30)
 	fv_fail_nth(FV_post_send, 1, EIO);
 	cr_assert_eq(e[1].r.word(e[1].r.conn, WSD_CTL_SEAM(0), &w, 8), 0);
 	e[1].r.release(e[1].r.conn);
+	cr_assert_eq(put_one(&e[0], 8), 0);
 	cr_assert_eq(errno, 77, "a doorbell that failed");
 	cr_assert_eq(error(&e[1]), -ENETDOWN);
 	e[0].r.stop(e[0].r.conn, 1);
