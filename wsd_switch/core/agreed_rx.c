@@ -441,7 +441,8 @@ static ssize_t granted(struct conn *c, int fd, const struct vec *v, int flags)
 	int q = 0;
 	ssize_t k;
 
-	if (road_mine(r) && (road_error(r) || atomic_load(&r->rs->revoked) || atomic_load(&r->leave))) {
+	/* where X has started its bytes may be on their way: who only leaves, over a road that is whole, has the peer return */
+	if (road_mine(r) && (road_error(r) || atomic_load(&r->rs->revoked) || (atomic_load(&r->leave) && !road_start(r, &S)))) {
 		give_up_grant(c);
 		if (atomic_load(&r->rs->ystate) != WSD_Y_GRANTED)
 			return 0;

@@ -662,6 +662,27 @@ Test(rules_agreed, a2_no_start_after_a_withdrawn_grant, .timeout = 10)
 	expect_str(b, 8, "new");
 }
 
+/* ... and where X has started meanwhile its direction goes on: the road is whole, and what is under way arrives by it */
+Test(rules_agreed, a2_started_before_the_grant_was_withdrawn, .timeout = 10)
+{
+	struct thr *t;
+
+	make_ends(NULL);
+	fake_grant(Y);
+	fake_start(X);
+	t = cs_enter();
+	cr_assert(agreed_tx_plain(t, cb, b, 1000));
+	cs_leave(t);
+	cr_assert_eq(ystate(), WSD_Y_GRANTED);
+	cr_assert_eq(send(a, "new", 3, 0), 3);
+	expect_err(recv(b, back, 8, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(ystate(), WSD_Y_FRAMED);
+	cr_assert_not(Y->stopped);
+	fake_all();
+	expect_str(b, 8, "new");
+	cr_assert_eq(X->puts, 1);
+}
+
 static unsigned naps_left;
 
 static long slow_nap(long n, ...)
