@@ -285,17 +285,19 @@ void v_take(struct v_ctx *x, struct v_shard *s)
 }
 
 /* who spins finds nothing most times: a poll of the queue is no cancellation point, so nothing is kept and given back for that */
-void v_look(struct v_conn *c)
+int v_look(void *conn)
 {
+	struct v_conn *c = conn;
 	struct v_guard g = { .error = errno };
 	struct v_ctx *x = c->ctx;
 	struct ibv_wc wc[V_WC];
 	struct v_shard *s;
+	uint32_t before;
 	unsigned stale = 0;
 	int n = 0;
 
 	if (!enter(x))
-		return;
+		return 0;
 	s = c->shard;
 	if (s) {
 		stale = s->stale;
@@ -304,12 +306,14 @@ void v_look(struct v_conn *c)
 	if (!n && !stale && !x->idle) {
 		atomic_store_explicit(&x->look.held, false, memory_order_release);
 		errno = g.error;
-		return;
+		return 0;
 	}
+	before = atomic_load(&c->state.changes);
 	g.cancel = v_cancel_off();
 	if (s && !took(x, s, wc, n, stale))
 		v_take(x, s);
 	done(x, &g);
+	return atomic_load(&c->state.changes) != before;
 }
 
 void v_take_all(struct v_ctx *x)

@@ -199,15 +199,6 @@ static uint32_t credits(const struct v_conn *c)
 	return c->peer_recvs - c->signals;
 }
 
-static int road_poll(void *conn)
-{
-	struct v_conn *c = conn;
-	uint32_t before = atomic_load(&c->state.changes);
-
-	v_look(c);
-	return atomic_load(&c->state.changes) != before;
-}
-
 V_INLINE_PATH bool enough(struct v_conn *c, unsigned n, bool words)
 {
 	return slots_free(c) >= n + (words ? 1 : V_SPARE_SLOTS) && (words || credits(c) > V_SPARE_CREDITS);
@@ -228,7 +219,7 @@ static int road_hold(void *conn, unsigned n)
 	if (!enough(c, n, words)) {
 		r = look_for_credit(c);
 		if (!r && !enough(c, n, words)) {
-			road_poll(c);
+			v_look(c);
 			r = !enough(c, n, words);
 		}
 	}
@@ -494,7 +485,7 @@ int v_conn_road(struct rt_conn *conn, struct wsd_put_road *ret)
 		.word = road_word,
 		.fetch = road_fetch,
 		.nudge = road_nudge,
-		.poll = road_poll,
+		.poll = v_look,
 		.ring1 = road_ring1,
 		.peer_ring1 = road_peer_ring1,
 		.stop = road_stop,

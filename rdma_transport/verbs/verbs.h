@@ -262,7 +262,7 @@ void v_async(struct v_ctx *x, struct v_device *dev);	/* asynchronous events of a
 void v_events(struct v_ctx *x);				/* channel and asynchronous events, if there may be any */
 void v_untell(struct v_ctx *x, struct v_conn *c);	/* it is going away */
 /* any thread */
-void v_look(struct v_conn *c);				/* the same as v_take() for its queue, with the lock, if nobody has it */
+int v_look(void *conn);					/* struct wsd_put_road.poll: v_take() for its queue, with the lock, if nobody has it */
 void v_touch_first(struct v_conn *c);			/* put it on the list */
 void v_fail(struct v_conn *c, int error);
 unsigned v_drain(struct rt_ctx *ctx, uint64_t *ret_context, unsigned max);

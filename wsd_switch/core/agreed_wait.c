@@ -299,12 +299,17 @@ void road_poll(struct road *r, unsigned us)
 }
 
 /* a software device works on the CPUs that we spin on */
-void road_pause(const struct road *r, unsigned looks)
+static inline void pause_a_look(const struct road *r, unsigned looks)
 {
 	if (!(r->p.caps & WSD_ROAD_SOFT))
 		_mm_pause();
 	else if (looks % SOFT_LOOKS == 0)
 		sched_yield();
+}
+
+void road_pause(const struct road *r, unsigned looks)
+{
+	pause_a_look(r, looks);
 }
 
 /* 1: look again, 0: nothing came, -1: a signal did */
@@ -325,7 +330,7 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			return -1;
-		road_pause(r, ++looks);
+		pause_a_look(r, ++looks);
 		if (looks % CLOCK_LOOKS)
 			continue;
 		now = tsc_now();
