@@ -20,8 +20,8 @@
 
 #define MESSAGE		4096		/* what one of a flood counts as */
 #define STRETCH		(4u << 20)	/* to settle, and again to be measured; or, where that takes longer, */
-#define STRETCH_US	100000		/* what moves in this time, and LEAST */
-#define STRETCH_LEAST	(512u << 10)
+#define STRETCH_US	25000		/* what moves in this time, and LEAST */
+#define STRETCH_LEAST	(256u << 10)
 #define AGAIN_FIRST	64		/* stretches until the other road is tried again */
 #define AGAIN_MOST	4096
 #define PAUSE_US	20000		/* the program did something else: not the road's time */
