@@ -296,10 +296,11 @@ static int road_put_one(void *conn, uint32_t which, uint64_t at, uint32_t n, _At
 	const struct v_ring *ring = &c->ring[which & 1];
 	uint32_t off;
 
-	if (which > 1 || atomic_load_explicit(&c->state.error, memory_order_relaxed) || !post_try(c))
+	if (which > 1 || !post_try(c))
 		return 1;
 	off = (uint32_t)at & (ring->size - 1);
-	if (unlikely(!ring->size || !ring->rkey || !n || n > ring->size - off || at != c->posted || may_tell(c) ||
+	if (unlikely(atomic_load_explicit(&c->state.error, memory_order_relaxed) || !ring->size || !ring->rkey || !n ||
+		     n > ring->size - off || at != c->posted || may_tell(c) ||
 		     (!enough(c, 1, false) && (look_for_credit(c) || !enough(c, 1, false))))) {
 		v_post_done(c, false);
 		return 1;
