@@ -54,10 +54,12 @@ static inline uint64_t wsd_gate_next(uint64_t g, uint64_t flags)
 
 /* hints, wsd_ring_dir.xflags: written by X */
 #define WSD_X_NO_PUT		0x1u	/* X will never put again: Y need not open */
+#define WSD_X_SHUT		0x2u	/* X has called shutdown(SHUT_WR): its FIN says nothing of what it still reads */
 /* hints, wsd_ring_dir.yflags: written by Y */
 #define WSD_Y_HANDED_ON		0x1u	/* unread bytes were left to a process that has not attached (G22) */
 #define WSD_Y_NAGLE		0x2u	/* Y's own sends stall without a prompt ACK (G29) */
 #define WSD_Y_NO_OPEN		0x4u	/* Y will never open again */
+#define WSD_Y_CARRIED		0x8u	/* what lies unread went along through exec as a copy: whoever reads that does not raise tail */
 
 struct wsd_ring_dir {
 	_Alignas(128) _Atomic uint64_t gate;	/* X and Y, read-modify-write only */
@@ -74,6 +76,10 @@ struct wsd_ring_dir {
 	_Atomic uint64_t stat_tcp;		/* X: bytes sent on TCP, for wsdctl status; a claim */
 };
 
+/* wsd_session.revoked, by the daemon: bits that are only ever set */
+#define WSD_REVOKED		0x1u
+#define WSD_END_GONE(side)	(0x2u << (side))	/* nobody holds the socket of that side: what lies unread there stays unread */
+
 struct wsd_session {
 	/* written once by the daemon before either side maps it */
 	uint64_t magic;
@@ -81,7 +87,7 @@ struct wsd_session {
 	uint32_t ring_size;
 	uint64_t session_id;
 	uint64_t length;			/* of the whole memfd */
-	_Atomic uint32_t revoked;		/* daemon: not 0: no gate may open any more (G21) */
+	_Atomic uint32_t revoked;		/* daemon: WSD_REVOKED, ...; not 0: no gate may open any more (G21) */
 	_Atomic uint32_t attached;		/* one bit a side, set by the side */
 	struct wsd_ring_dir dir[2];
 };

@@ -80,7 +80,7 @@ static void session_revoke(struct session *s, uint32_t reason)
 			conn_send_reason(s->end[i]->conn, WSD_MSG_REVOKED, s->end[i]->cookie, reason);
 }
 
-/* G21: nobody holds the socket of this end. What it would have received must meet the kernel's RST. */
+/* What this end would have received must meet the kernel's RST (G21). */
 static void session_lose_end(struct end *e)
 {
 	struct session *s = e->session;
@@ -565,9 +565,9 @@ out_refuse:
 static int on_check(sd_event_source *source, uint64_t usec, void *data);
 
 /* look soon whether the socket is still held, then later and later */
-static void check_soon(struct end *e)
+static void check_soon(struct end *e, uint64_t first_us)
 {
-	uint64_t at = server_now_us(e->srv) + CHECK_FIRST_US;
+	uint64_t at = server_now_us(e->srv) + first_us;
 
 	e->check_delay_us = CHECK_FIRST_US;
 	if (e->check) {
@@ -591,7 +591,7 @@ void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m)
 	if (e->rdma && e->rdma->state == REMOTE_LIVE && m->reason == WSD_R_NONE) {
 		/* as below: another process may hold it */
 		detach_conn(e);
-		check_soon(e);
+		check_soon(e, CHECK_FIRST_US);
 		return;
 	}
 	distant_drop(e, m->reason);
@@ -612,7 +612,7 @@ void end_withdraw(struct conn *c, const struct wsd_msg_withdraw *m)
 	if (m->reason == WSD_R_NONE) {
 		/* another process may hold the socket: ask the kernel when it is closed */
 		detach_conn(e);
-		check_soon(e);
+		check_soon(e, CHECK_FIRST_US);
 		return;
 	}
 	e->given_up = true;
@@ -658,7 +658,7 @@ static bool swap_owner(struct end *e, struct conn *c, uint64_t cookie, int fd)
 	e->cookie = cookie;
 	HASH_ADD(hh_conn, c->ends, cookie, sizeof(e->cookie), e);
 	if (!e->hh_conn.tbl) {
-		check_soon(e);
+		check_soon(e, CHECK_FIRST_US);
 		return false;
 	}
 	c->n_ends++;
@@ -767,7 +767,7 @@ void end_conn_gone(struct conn *c)
 	HASH_ITER(hh_conn, c->ends, e, tmp) {
 		if ((e->state == END_PAIRED && e->session) || (e->rdma && e->rdma->state == REMOTE_LIVE)) {
 			detach_conn(e);
-			check_soon(e);
+			check_soon(e, 0);	/* its peer may wait for the answer (G21) */
 		} else {
 			end_free(e);
 		}
@@ -799,6 +799,14 @@ static enum held is_held(const struct end *e)
 	return r == 0 && inode == e->inode ? HELD_YES : HELD_NO;
 }
 
+/* nobody holds its socket (G21) */
+static void end_left(struct end *e)
+{
+	if (e->session)
+		session_end_gone(e->session, e->side);
+	end_free(e);
+}
+
 bool end_has_finished(const struct end *e)
 {
 	struct diag_sock d;
@@ -812,7 +820,7 @@ static int on_check(sd_event_source *source, uint64_t usec, void *data)
 	struct end *e = data;
 
 	if (is_held(e) == HELD_NO) {
-		end_free(e);
+		end_left(e);
 		return 0;
 	}
 	e->check_delay_us *= 2;
@@ -883,7 +891,7 @@ void end_sweep(struct server *srv, unsigned max)
 		if (is_held(e) == HELD_NO) {
 			if (e->state == END_WAITING)
 				end_refuse(e, WSD_R_NOT_TCP);
-			end_free(e);
+			end_left(e);
 		} else if (e->state == END_WAITING) {
 			look_for_peer(e);
 		} else if (!e->check) {

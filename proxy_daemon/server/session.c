@@ -79,6 +79,11 @@ void session_keep(struct session *s, int fd, int max)
 		close(fd);
 }
 
+void session_end_gone(struct session *s, unsigned side)
+{
+	atomic_fetch_or(&s->hdr->revoked, WSD_REVOKED | WSD_END_GONE(side));
+}
+
 void session_close_gate(struct session *s, unsigned dir)
 {
 	_Atomic uint64_t *gate = &s->hdr->dir[dir].gate;
@@ -87,7 +92,7 @@ void session_close_gate(struct session *s, unsigned dir)
 
 	/* an opener looks at `revoked` and then swaps from the word it read: it sees the one or
 	 * fails by the epoch, which is raised even where the gate is closed already */
-	atomic_store(&s->hdr->revoked, 1);
+	atomic_fetch_or(&s->hdr->revoked, WSD_REVOKED);
 	g = atomic_load(gate);
 	while (!atomic_compare_exchange_weak(gate, &g, wsd_gate_next(g, 0)))
 		if (!--tries) {

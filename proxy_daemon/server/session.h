@@ -41,6 +41,9 @@ void session_keep(struct session *s, int fd, int max);
 /* the gate of direction dir opens never again, whatever its ends do */
 void session_close_gate(struct session *s, unsigned dir);
 
+/* nobody holds the socket of that side: says so to the other one, whose bytes may lie unread there (G21) */
+void session_end_gone(struct session *s, unsigned side);
+
 struct session_look {
 	uint64_t tx_ring, tx_tcp;
 	bool gate_open, on_ring;

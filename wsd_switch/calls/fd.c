@@ -207,6 +207,8 @@ WSD_EXPORT int ioctl(int fd, unsigned long req, ...)
 	} else if (r == 0 && req == FIONBIO) {
 		if (fault_copy(&v, arg, sizeof(v)))
 			atomic_store(&k.c->s->nonblock, !!v);
+	} else if (r == 0 && req == SIOCOUTQ && unlikely(atomic_load(&k.c->s->flags) & S_UNREAD_RESET)) {
+		*(int *)arg -= *(int *)arg == 1;	/* the byte that asked for the reset */
 	} else if (r == 0 && conn_att(k.c) && req == SIOCINQ) {
 		*(int *)arg += (int)rx_avail(k.c);
 	} else if (r == 0 && conn_att(k.c) && req == SIOCATMARK && rx_avail(k.c)) {

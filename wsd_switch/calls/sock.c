@@ -9,6 +9,7 @@
 
 #include "wsd_switch/core/agreed.h"
 #include "wsd_switch/calls/call.h"
+#include "wsd_switch/core/unread.h"
 
 static bool is_tcp(int domain, int type, int protocol)
 {
@@ -125,9 +126,10 @@ WSD_EXPORT int shutdown(int fd, int how)
 		return real.shutdown(fd, how);
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		atomic_fetch_or(&k.c->s->flags, S_SHUT_WR);
-		if (conn_att(k.c))
+		if (conn_att(k.c)) {
+			atomic_fetch_or(&k.c->tx->xflags, WSD_X_SHUT);
 			tx_leave(k.c);
-		else if (conn_agreed(k.c))
+		} else if (conn_agreed(k.c))
 			agreed_end(k.t, k.c, fd);
 	}
 	if (how == SHUT_RD || how == SHUT_RDWR) {
@@ -187,6 +189,16 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 			if (e)
 				memcpy(val, &e, sizeof(e));
 		}
+		call_end(&k);
+		return r;
+	}
+	if (level == SOL_SOCKET && name == SO_ERROR && unlikely(unread_maybe(k.c, POLLRDHUP)) && unread_look(k.c, fd) &&
+	    val && len && *len >= sizeof(int)) {
+		int e = unread_error(k.c, fd);
+
+		r = real.getsockopt(fd, level, name, val, len);
+		if (r == 0 && e)
+			memcpy(val, &e, sizeof(e));
 		call_end(&k);
 		return r;
 	}

@@ -437,6 +437,8 @@ static bool pack(struct conn *c, struct carry_item *it, int fd, uint64_t at, str
 		r->lowat = atomic_load(&s->lowat);
 		r->lowat_cut = !!(atomic_load(&s->flags) & S_LOWAT_CUT);
 	}
+	if (!it->sole)		/* else the tail was raised */
+		atomic_fetch_or(&c->rx->yflags, WSD_Y_CARRIED);
 	atomic_fetch_and(&c->rx->yflags, ~WSD_Y_HANDED_ON);
 	return true;
 }

@@ -33,6 +33,7 @@
 
 #include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/switch.h"
+#include "wsd_switch/core/unread.h"
 
 #define KICK_COOKIE	0x9c5d0e7b31f6a284ull	/* the eventfd of G17; never reported */
 #define WAKE_COOKIE	0x9c5d0e7b31f70000ull	/* wake descriptors (A1): | generation << 1 | which; never reported */
@@ -1154,6 +1155,15 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked, 
 				if (unlikely(roads && (r->road_idx >= 0 || conn_agreed(r->c))) && !conn_att(r->c)) {
 					r->kev = ev[j++].events;	/* which lists it if it was attached just now */
 					continue;
+				}
+				if (unlikely(unread_maybe(r->c, ev[j].events))) {
+					enum unread_look look = unread_look(r->c, r->fd);
+
+					if (look == UNREAD_NEWS && (r->events & (EPOLLET | EPOLLONESHOT)) == EPOLLET)
+						continue;	/* the edge of the reset says both */
+					if (look == UNREAD_NEWS)
+						ev[j].events = kernel_part(r);
+					ev[j].events |= unread_events(r->c, look);
 				}
 				if (conn_att(r->c))
 					join_ring(s, r, &ev[j]);

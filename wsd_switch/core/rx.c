@@ -26,6 +26,7 @@
 #include "wsd_switch/core/proof.h"
 #include "wsd_switch/core/ring.h"
 #include "wsd_switch/core/switch.h"
+#include "wsd_switch/core/unread.h"
 
 #define TAKE_PIECE	(32u << 10)	/* tail moves at least this often, so that a sender finds room early */
 #define SHORT_CUT_US	30		/* G13: how long an answer of the kernel may stand in for asking it */
@@ -827,6 +828,12 @@ static ssize_t peek_kernel(struct thr *t, struct conn *c, int fd, const struct v
 	return r;
 }
 
+/* EOF while bytes of ours lie unread in the peer's ring: where nobody holds the peer's socket any more TCP says ECONNRESET (G21) */
+static bool peer_left_unread(struct conn *c, int fd)
+{
+	return unlikely(unread_maybe(c, POLLRDHUP)) && unread_look(c, fd) && unread_error(c, fd) == ECONNRESET;
+}
+
 static ssize_t rx_peek(struct thr *t, struct conn *c, int fd, struct vec *v, int flags, bool nb)
 {
 	struct side *s = c->s;
@@ -851,7 +858,7 @@ static ssize_t rx_peek(struct thr *t, struct conn *c, int fd, struct vec *v, int
 			atomic_store(&c->kevent, 0);
 			r = kernel_recv(t, c, fd, v, v->len, flags);
 			cnt_add(&s->sleepers, -1u);
-			return r;
+			return r == 0 && peer_left_unread(c, fd) ? fail(ECONNRESET) : r;
 		}
 		if (avail > c->mask + 1 || C > start) {
 			cnt_add(&s->sleepers, -1u);
@@ -919,32 +926,6 @@ out_or_again:
 		if (nb || ++tries > 20)
 			return fail(EAGAIN);	/* another reader is in there, or no memory for the copy */
 	}
-}
-
-/* ---- the end of the stream ---- */
-
-/* EOF while bytes of ours lie unread in the peer's ring: if nobody holds the peer's socket any more, TCP would
- * have said ECONNRESET (G21). The daemon says so in the header. */
-static bool peer_left_unread(struct conn *c, int fd)
-{
-	uint32_t head = WSD_GATE_HEAD(atomic_load(&c->tx->gate));
-	uint64_t k;
-	int i, state, inq;
-
-	if (head == atomic_load(&c->tx->tail))
-		return false;
-	/* after an RST the kernel has told, or will tell, itself; and what it says once is said once */
-	if (off_kernel_c(fd, &k, &state, &inq) < 0 || state == 7 /* CLOSE */ ||
-	    (atomic_fetch_or(&c->s->flags, S_TOLD_RESET) & S_TOLD_RESET))
-		return false;
-	for (i = 0; i < 10; i++) {
-		if (atomic_load(&c->hdr->revoked))
-			return head != atomic_load(&c->tx->tail);
-		if (head == atomic_load(&c->tx->tail))
-			return false;
-		thr_nap(1000);
-	}
-	return false;
 }
 
 /* ---- receive ---- */

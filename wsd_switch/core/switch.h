@@ -252,6 +252,8 @@ static inline void lock_drop(_Atomic uint32_t *l)
 #define S_CMSG		0x0800u		/* an option was set that makes recvmsg give control data */
 #define S_HANDED	0x1000u		/* unread ring bytes were handed on, and the socket says so (mark.c) */
 #define S_LEFT		0x2000u		/* ... to an image that does not run under us, and is no holder any more */
+#define S_UNREAD_ASKED	0x4000u		/* unread.c waited for the daemon's word ... */
+#define S_UNREAD_RESET	0x8000u		/* ... and has reset the connection */
 #define USER_MANY	0xffffffffu
 
 enum cork { CORK_UNKNOWN, CORK_OFF, CORK_WANTED, CORK_ON };

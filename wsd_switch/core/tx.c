@@ -26,6 +26,7 @@
 #include "wsd_switch/core/proof.h"
 #include "wsd_switch/core/ring.h"
 #include "wsd_switch/core/switch.h"
+#include "wsd_switch/core/unread.h"
 
 #define PUT_PIECE	(16u << 10)	/* published at a time, so that the reader starts while we copy */
 #define KERNEL_PIECE	(256u << 10)	/* G5 */
@@ -131,10 +132,23 @@ static bool handed_on(struct conn *c)
 
 bool tx_before_tcp(struct conn *c, int fd)
 {
-	if (likely(!conn_att(c) || !handed_on(c)) || handed_on_ok(c, fd))
+	uint64_t g;
+
+	if (likely(!conn_att(c)) || likely((g = atomic_load_explicit(&c->tx->gate, memory_order_relaxed)) & WSD_GATE_OPEN))
 		return true;
-	errno = ECONNRESET;
-	return false;
+	if (handed_on(c) && !handed_on_ok(c, fd)) {
+		errno = ECONNRESET;
+		return false;
+	}
+	if (unlikely(WSD_GATE_HEAD(g) != atomic_load_explicit(&c->tx->tail, memory_order_relaxed)) && unread_look(c, fd)) {
+		int e = unread_error(c, fd);
+
+		if (e) {
+			errno = e;
+			return false;
+		}
+	}
+	return true;
 }
 
 /* The mark may have come while bytes went to TCP. They are there, and count as sent; but they must not be read before the

@@ -19,6 +19,7 @@
 
 #include "wsd_switch/core/agreed.h"
 #include "wsd_switch/core/switch.h"
+#include "wsd_switch/core/unread.h"
 
 #define ON_STACK 64
 #define RD_BITS (POLLIN | POLLRDNORM)
@@ -630,7 +631,8 @@ int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *
 {
 	struct items w __attribute__((cleanup(items_end)));
 	struct poll_ask a = { p, n, mask, ppoll };
-	bool ring = false;
+	bool ring = false, again = false;
+	enum unread_look look;
 	uint32_t i, h;
 	nfds_t k;
 	int r;
@@ -661,12 +663,22 @@ int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *
 	r = wait_common(t, &w, to, mask, ask_poll, &a, &ring);
 	if (r < 0)
 		return r;
+	for (i = 0; i < w.n; i++)
+		if (unlikely(unread_maybe(w.v[i].c, (uint16_t)p[w.v[i].i].revents)))
+			again |= (look = unread_look(w.v[i].c, w.v[i].fd)) == UNREAD_NEWS || look == UNREAD_TOLD;
+	if (unlikely(again)) {
+		r = ask_now(t, ask_poll, &a);
+		if (r < 0)
+			return r;
+	}
 	for (i = 0; i < w.n; i++) {
 		struct item *it = &w.v[i];
 		struct pollfd *q = &p[it->i];
 
 		if (!conn_att(it->c))
 			continue;
+		if (unlikely(again) && q->revents)
+			q->revents |= (short)unread_events(it->c, unread_look(it->c, it->fd));
 		if (q->revents & ~(POLLOUT | POLLWRNORM))
 			atomic_store_explicit(&it->c->kevent, 1, memory_order_relaxed);
 		if (!it->in || !(rx_readable(it->c, &h) || atomic_load(&it->c->s->kept_err)))
@@ -801,7 +813,7 @@ int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const 
 	struct items w __attribute__((cleanup(items_end)));
 	size_t bytes = n > 0 ? ((size_t)n + 63) / 64 * 8 : 0;
 	struct select_ask a = { .n = n, .r = rs, .w = ws, .e = es, .mask = mask, .bytes = bytes };
-	bool ring = false;
+	bool ring = false, again = false;
 	uint32_t i, h;
 	int fd, r;
 
@@ -844,6 +856,15 @@ int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const 
 	r = wait_common(t, &w, to, mask, ask_select, &a, &ring);
 	if (r < 0)
 		return r;
+	for (i = 0; i < w.n && bytes <= sizeof(a.saved[0]); i++)
+		if (unlikely(unread_maybe(w.v[i].c, bit(rs, w.v[i].fd) ? POLLIN : bit(ws, w.v[i].fd) ? POLLOUT : 0)) &&
+		    unread_look(w.v[i].c, w.v[i].fd) == UNREAD_NEWS)
+			again = true;
+	if (unlikely(again)) {
+		r = ask_now(t, ask_select, &a);
+		if (r < 0)
+			return r;
+	}
 	for (i = 0; i < w.n; i++) {
 		struct item *it = &w.v[i];
 

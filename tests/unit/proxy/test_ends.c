@@ -78,7 +78,7 @@ Test(ends, closing_closes_the_gate_that_this_end_received_by)
 	g = atomic_load(&l.s->dir[0].gate);
 	cr_expect_gt(G_EPOCH(g), 5, "a put in progress would still succeed");
 	cr_expect_eq(WSD_GATE_HEAD(g), 77, "the head moved");
-	cr_expect_neq(atomic_load(&l.s->revoked), 0);
+	cr_expect_eq(atomic_load(&l.s->revoked), WSD_REVOKED | WSD_END_GONE(1), "whose bytes lie unread there is told");
 	cr_expect(is_untouched(&l, 1), "the other direction was closed, too");
 	cr_expect_eq(status_sessions(&d), 1);
 	proxy_client_withdraw(l.pc[0], 1, WSD_R_NONE, 0);

@@ -685,3 +685,172 @@ Test(gate, G22_sendfile_and_sendmsg_do_not_pass_the_mark)
 	expect_err(sendmsg(a, &m, 0), ECONNRESET);
 	cr_assert_eq(atomic_load(&ca->s->H), 0);
 }
+
+/* ---- G21: who has gone without reading what we put ---- */
+
+static bool count_nap(long n)
+{
+	naps += n == SYS_clock_nanosleep;
+	return false;
+}
+
+static void left_unread(void)
+{
+	open_gate(ab);
+	put_str(a, "unread");
+	hooks();
+	instead = count_nap;
+}
+
+static void peer_gone(void)
+{
+	real.close(b);
+	wait_fin(a);
+	atomic_store(&ses->revoked, WSD_REVOKED | WSD_END_GONE(1));
+	rx_close_gate(cb);	/* as the daemon does */
+}
+
+Test(gate, G21_what_nobody_will_read_is_a_reset)
+{
+	struct pollfd p = { a, POLLIN | POLLOUT | POLLRDHUP, 0 };
+	char x[8];
+
+	left_unread();
+	peer_gone();
+	cr_assert_eq(poll(&p, 1, 0), 1);
+	cr_assert_eq(p.revents, POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP, "%#x", (unsigned)p.revents);
+	expect_err(recv(a, x, 1, 0), ECONNRESET);
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+	expect_err(send(a, "x", 1, MSG_NOSIGNAL), EPIPE);
+	cr_assert_eq(naps, 0);
+}
+
+Test(gate, G21_what_came_is_read_before_the_reset)
+{
+	char x[8];
+
+	left_unread();
+	open_gate(ba);
+	put_str(b, "ring");
+	tcp_str(b, "tcp");
+	peer_gone();
+	expect_str(a, 4, "ring");
+	expect_str(a, 8, "tcp");
+	expect_err(recv(a, x, 1, 0), ECONNRESET);
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+}
+
+Test(gate, G21_the_error_is_told_to_who_sends_first)
+{
+	left_unread();
+	real.close(b);
+	wait_fin(a);
+	rx_close_gate(cb);
+	atomic_store(&ses->revoked, WSD_REVOKED | WSD_END_GONE(1));
+	expect_err(send(a, "x", 1, 0), ECONNRESET);
+	expect_err(send(a, "x", 1, MSG_NOSIGNAL), EPIPE);
+}
+
+Test(gate, G21_and_to_who_asks_for_it_first)
+{
+	int v = 0, i;
+	socklen_t l = sizeof(v);
+
+	left_unread();
+	peer_gone();
+	for (i = 0; i < 2; i++) {
+		cr_assert_eq(getsockopt(a, SOL_SOCKET, SO_ERROR, &v, &l), 0);
+		cr_assert_eq(v, i ? 0 : ECONNRESET, "%d the %d. time", v, i + 1);
+	}
+}
+
+/* the one edge of a reset: not the FIN's, and then another one */
+Test(gate, G21_an_edge_is_told_once_with_all_there_is)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = a };
+	int ep = epoll_create1(0);
+
+	left_unread();
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, &ev), 0);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0);
+	peer_gone();
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 1000), 1);
+	cr_assert_eq(ev.events, EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP, "%#x", ev.events);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0, "%#x", ev.events);
+}
+
+/* after shutdown(SHUT_WR) of ours the two FINs close the connection, and no reset can be had of the kernel */
+Test(gate, G21_who_has_shut_its_side_is_told_as_well)
+{
+	struct pollfd p = { a, POLLIN, 0 };
+	char x[8];
+
+	left_unread();
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	peer_gone();
+	cr_assert_eq(poll(&p, 1, 0), 1);
+	cr_assert_eq(p.revents, POLLIN | POLLERR | POLLHUP, "%#x", (unsigned)p.revents);
+	expect_err(recv(a, x, 1, 0), ECONNRESET);
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+	cr_assert_eq(poll(&p, 1, 0), 1);
+	cr_assert_eq(p.revents, POLLIN | POLLHUP, "%#x", (unsigned)p.revents);
+}
+
+/* A session is revoked for other reasons, too: the daemon stops. */
+Test(gate, G21_a_peer_that_has_shut_its_side_goes_on_reading)
+{
+	char x[8];
+
+	left_unread();
+	atomic_store(&ses->revoked, WSD_REVOKED);
+	cr_assert_eq(shutdown(b, SHUT_WR), 0);
+	wait_fin(a);
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+	cr_assert_eq(naps, 0, "it said that it only shut its side");
+	tcp_str(a, "behind");
+	wait_inq(b, 6);
+	expect_str(b, 6, "unread");
+	expect_str(b, 8, "behind");
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+}
+
+Test(gate, G21_without_a_word_the_daemon_is_waited_for_once)
+{
+	unsigned n;
+	char x[8];
+
+	left_unread();
+	real.shutdown(b, SHUT_WR);	/* a peer that does not say why */
+	wait_fin(a);
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+	n = naps;
+	cr_assert_gt(n, 2);
+	cr_assert_lt(n, 1000);
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+	cr_assert_eq(naps, n, "waited for again");
+	expect_str(b, 8, "unread");
+}
+
+/* the peer may write the daemon's word: it harms nobody but itself, and not its stream either */
+Test(gate, G21_a_word_that_is_not_true_puts_no_byte_into_the_stream)
+{
+	char x[8];
+
+	left_unread();
+	cr_assert_eq(shutdown(b, SHUT_WR), 0);
+	wait_fin(a);
+	atomic_store(&ses->revoked, WSD_END_GONE(1));
+	expect_err(recv(a, x, 1, 0), ECONNRESET);
+	expect_str(b, 8, "unread");
+	expect_err(recv(b, x, 1, MSG_DONTWAIT), EAGAIN);
+}
+
+Test(gate, G21_what_was_carried_through_exec_may_have_been_read)
+{
+	char x[8];
+
+	left_unread();
+	atomic_fetch_or(&ab->yflags, WSD_Y_CARRIED);
+	peer_gone();
+	cr_assert_eq(recv(a, x, 1, 0), 0);
+}
