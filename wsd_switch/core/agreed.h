@@ -336,6 +336,8 @@ struct pollfd;
 int poll_now(struct pollfd *p);		/* one descriptor, no sleep, no cancellation point: below a lock */
 /* What to report of fd now. kernel: what the kernel said, 0 when it was not asked; *ret_ask, *ret_nap: as agreed_events() */
 uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap);
+/* An error that a call of ours met, and nobody was told of so far, shows as if the kernel still had it; 0: there is none */
+uint32_t road_kept(struct conn *c, int fd, uint32_t wanted);
 
 /* ---- agreed_ctl.c ---- */
 bool agreed_attach(struct conn *c, int fd, const WSDPUTROAD *p);	/* ctl_lock, open_lock */

@@ -452,6 +452,13 @@ static uint32_t kernel_now(int fd, uint32_t events)
 	return (uint16_t)p.revents;
 }
 
+uint32_t road_kept(struct conn *c, int fd, uint32_t wanted)
+{
+	if (likely(!atomic_load_explicit(&c->s->kept_err, memory_order_relaxed)))
+		return 0;
+	return POLLERR | ((kernel_now(fd, wanted) | RD_BITS) & (wanted | POLLHUP));
+}
+
 uint32_t road_report(struct thr *t, struct conn *c, int fd, uint32_t wanted, uint32_t kernel, uint32_t *ret_ask, unsigned *ret_nap)
 {
 	/* with a mark that is ours what the kernel said counts as little as with frames */

@@ -1501,15 +1501,15 @@ static uint32_t road_edge_out(struct reg *r, uint32_t wanted)
 static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool reported, uint32_t kernel, uint32_t changes, unsigned *ret_nap)
 {
 	struct conn *c = r->c;
-	uint32_t wanted = r->events & EVENT_BITS, ask, e, x;
+	uint32_t wanted = r->events & EVENT_BITS, ask, e, x, kept;
 	bool et = r->events & EPOLLET;
 	unsigned nap;
 
 	e = road_report(t, c, r->fd, wanted, kernel, &ask, &nap);
 	if (et && (e & IN_EVENTS))
 		batch_ask(t, c, r->fd, &nap);	/* new bytes are an edge, though the program may never look at these again */
-	if (atomic_load_explicit(&c->s->kept_err, memory_order_relaxed))
-		e |= wanted & IN_EVENTS;
+	kept = unlikely((r->events & EPOLLONESHOT) && !wanted) ? 0 : road_kept(c, r->fd, wanted);
+	e |= kept & IN_EVENTS;
 	r->seen = changes;
 	r->seen_ok = true;
 	if (et) {
@@ -1518,6 +1518,8 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 	} else if (e && !reported && (wanted & ask & ~IN_EVENTS)) {
 		e |= kernel_part(r) & wanted & ask & ~IN_EVENTS;	/* what TCP would report together is reported together */
 	}
+	if (!et || e)
+		e |= kept;
 	x = atomic_load(&road_of(c)->rs->xstate);
 	r->hot = nap || (e & IN_EVENTS && !et) || road_waits(road_of(c), x);
 	if (nap && (!*ret_nap || nap < *ret_nap))

@@ -453,8 +453,7 @@ static int results(struct thr *t, struct items *w, struct pollfd *q, nfds_t n)
 			k = (uint16_t)p->revents;
 			if ((k & RD_BITS) || road_changes(road_of(it->c)) != it->changes)
 				k = road_report(t, it->c, it->fd, it->wanted, k, &ask, &nap);
-			if (atomic_load(&it->c->s->kept_err))
-				k |= it->wanted & RD_BITS;
+			k |= road_kept(it->c, it->fd, it->wanted);
 			p->revents = (short)((k | it->got) & (it->wanted | ALWAYS));
 		} else if (conn_att(it->c)) {
 			if (p->revents & ~(POLLOUT | POLLWRNORM))

@@ -404,6 +404,48 @@ Test(waits, g14_into_a_polled_set_is_looked_at)
 	expect_str(b, 8, "x");
 }
 
+/* An error that one of our calls met is as much an error as one that the kernel still keeps, until it is told (twin seed 3702 over RDMA) */
+static void error_met_here(bool returning)
+{
+	struct pollfd p = { -1, POLLIN | POLLOUT | POLLRDHUP, 0 };
+	struct linger l = { 1, 0 };
+	struct epoll_event ev;
+	socklen_t n = sizeof(int);
+	int err = 0;
+
+	make_ends(NULL);
+	framed();
+	send_x("y");
+	fake_step(X, 8);
+	expect_str(b, 8, "y");
+	if (returning) {
+		framed_back();
+		agreed_leave(cb, WSD_R_OPTION);
+	}
+	cr_assert_eq(real.setsockopt(a, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
+	real.close(a);
+	p.fd = b;
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(poll(&p, 1, LONG), 1);
+		cr_assert_eq(p.revents, POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP, "%#x", p.revents);
+	}
+	set_make(b, EPOLLIN | EPOLLRDHUP);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, LONG), 1);
+	cr_assert_eq(ev.events, EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP, "%#x", ev.events);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_DEL, b, NULL), 0);
+	set_make(b, EPOLLIN | EPOLLRDHUP | EPOLLET);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, LONG), 1);
+	cr_assert_eq(ev.events, EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP, "%#x", ev.events);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0, "an edge is told once: %#x", ev.events);
+	cr_assert_eq(getsockopt(b, SOL_SOCKET, SO_ERROR, &err, &n), 0);
+	cr_assert_eq(err, ECONNRESET);
+	cr_assert_eq(poll(&p, 1, LONG), 1);
+	cr_assert_eq(p.revents, POLLIN | POLLOUT | POLLRDHUP | POLLHUP, "%#x", p.revents);
+}
+
+Test(waits, error_met_by_a_look) { error_met_here(false); }
+Test(waits, error_met_by_a_return) { error_met_here(true); }
+
 /* two registrations with the same data: events cannot be told apart */
 Test(waits, g18_same_data)
 {
