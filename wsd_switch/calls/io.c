@@ -85,7 +85,8 @@ static ssize_t send_in(struct call *k, int fd, struct vec *v, int flags)
 	return r ? r : send_long(k, fd, v, flags);
 }
 
-static ssize_t recv_buf(struct call *k, int fd, void *buf, size_t n, int flags)
+/* inline: what calls and returns cost where a CPU is emulated (decision 37) */
+static inline __attribute__((always_inline)) ssize_t recv_buf(struct call *k, int fd, void *buf, size_t n, int flags)
 {
 	struct iovec io;
 	struct vec v;
@@ -102,7 +103,7 @@ static ssize_t recv_buf(struct call *k, int fd, void *buf, size_t n, int flags)
 	return r;
 }
 
-static ssize_t send_buf(struct call *k, int fd, const void *buf, size_t n, int flags)
+static inline __attribute__((always_inline)) ssize_t send_buf(struct call *k, int fd, const void *buf, size_t n, int flags)
 {
 	struct iovec io;
 	struct vec v;
