@@ -102,7 +102,7 @@ int san_ask(struct san_sock *k, const struct wsd_san_ask *a)
 {
 	struct san_offer *o = k->offer;
 
-	if (a->size < sizeof(*a) || a->what < WSD_SAN_DECIDE || a->what > WSD_SAN_BROKEN)
+	if (a->size < sizeof(*a) || a->what < WSD_SAN_DECIDE || a->what >= _WSD_SAN_N)
 		return WSAEINVAL;
 	if (k->state != SOCK_CONNECTED)
 		return WSAENOTCONN;

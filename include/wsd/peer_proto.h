@@ -53,6 +53,8 @@ enum wsd_peer_type {
 	WSD_PEER_HEAD_IS,	/* Y's */
 	WSD_PEER_WAIT,		/* answers OFFER: not offered at this end yet; FOUND or REFUSE follows */
 	WSD_PEER_ASK_END,	/* Y's: the kernel says FIN. ENDED follows, once the sending end has finished */
+	WSD_PEER_PLAIN_AT,	/* X's: the frame that ends there is the last, and what follows is plain */
+	WSD_PEER_PLAIN_IS,	/* Y's: its client's memory says so */
 	_WSD_PEER_TYPES,
 };
 
@@ -157,6 +159,10 @@ enum wsd_peer_decided { WSD_PEER_TAKEN = 1, WSD_PEER_VOID };
 
 struct wsd_peer_head {			/* HEAD_IS */
 	uint64_t head;
+};
+
+struct wsd_peer_plain {			/* PLAIN_AT, PLAIN_IS */
+	uint64_t tcp_off;
 };
 
 struct wsd_peer_state {			/* STATE; tail: n of struct wsd_peer_state_of */

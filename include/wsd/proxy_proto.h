@@ -295,6 +295,8 @@ enum wsd_san_what {
 	WSD_SAN_WANT_RETURN,	/* the peer is to return its sending direction -> its x_return */
 	WSD_SAN_DRAINED,	/* all that was posted, up to a, is completed: closing */
 	WSD_SAN_BROKEN,		/* the path failed; a: errno */
+	WSD_SAN_PLAIN,		/* A4: plain_H -> the peer's plain_at, then plain_there */
+	_WSD_SAN_N,
 };
 
 struct wsd_msg_san_plain {	/* SAN_READY, SAN_GO, SAN_ASK, SAN_LOOK */

@@ -100,6 +100,8 @@ struct wsd_remote {
 	_Atomic uint32_t rx1_allowed, tx1_allowed;	/* bytes of ring 1 that may be registered */
 	_Atomic uint32_t owner_gone;		/* the process with the queue pair is gone: heads do not rise any more but by fill */
 	_Atomic uint32_t peer_left;		/* nobody holds the peer's socket any more. Before end_valid */
+	_Atomic uint64_t plain_at;		/* for Y, as ctl.plain is: the peer's daemon brought it; 0: it did not */
+	_Atomic uint32_t plain_there;		/* for X: plain_H is the peer's plain_at */
 	struct wsd_seam fill_seam[WSD_REMOTE_SEAMS];	/* seams inside [fill_from, filled), in the slot of their n; before filled */
 
 	/* written by X. The daemon reads posted, cursor, S, xstate, the seams and ring1_from to send what a dead process left (A7) */
@@ -115,7 +117,7 @@ struct wsd_remote {
 	_Atomic uint64_t frame_off;		/* the ring offset it carries. Order of the stores: frame_H = ~0, these, frame_H */
 	_Atomic uint32_t frame_len, frame_kind;
 	uint64_t back_H, back_from, back_to;	/* A4: ring bytes [back_from, back_to) go as plain bytes from H == back_H on */
-	_Atomic uint64_t plain_H;		/* RETURNING: `plain` was written with this, and is not known to be there; 0: it was not */
+	_Atomic uint64_t plain_H;		/* RETURNING: the peer is told that this is where plain begins, and is not known to know; 0: it is not */
 	_Atomic uint32_t rest;			/* 1: a header or backlog is unfinished: waits add EPOLLOUT */
 	struct wsd_seam seam[WSD_REMOTE_SEAMS];	/* copies of what was sent */
 

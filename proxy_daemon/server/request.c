@@ -119,7 +119,7 @@ int request_parse(union request *ret, const void *buf, size_t len, const char **
 			what = "SAN_READY with more to say";
 		break;
 	case WSD_MSG_SAN_ASK:
-		if (ret->san.what < WSD_SAN_DECIDE || ret->san.what > WSD_SAN_BROKEN || ret->san.reserved)
+		if (ret->san.what < WSD_SAN_DECIDE || ret->san.what >= _WSD_SAN_N || ret->san.reserved)
 			what = "SAN_ASK for something unknown";
 		break;
 	case WSD_MSG_WITHDRAW:

@@ -135,6 +135,7 @@ int main(int argc, char **argv)
 		[WSD_PEER_WITHDRAW] = sizeof(struct wsd_peer_reason), [WSD_PEER_ENDED] = sizeof(struct wsd_peer_ended),
 		[WSD_PEER_FILL] = sizeof(struct wsd_peer_fill), [WSD_PEER_DECIDED] = sizeof(struct wsd_peer_reason),
 		[WSD_PEER_STATE] = sizeof(struct wsd_peer_state), [WSD_PEER_HEAD_IS] = sizeof(struct wsd_peer_head),
+		[WSD_PEER_PLAIN_AT] = sizeof(struct wsd_peer_plain), [WSD_PEER_PLAIN_IS] = sizeof(struct wsd_peer_plain),
 	};
 	static const char letters[] = "0123456789abcdefABCDEF+/=:., kmg";
 	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : ROUNDS, i, n, k, seams;

@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		MUST(!rq.san.what);
 		break;
 	case WSD_MSG_SAN_ASK:
-		MUST(rq.san.what >= WSD_SAN_DECIDE && rq.san.what <= WSD_SAN_BROKEN);
+		MUST(rq.san.what >= WSD_SAN_DECIDE && rq.san.what < _WSD_SAN_N);
 		break;
 	case WSD_MSG_REATTACH:
 	case WSD_MSG_SIDE:

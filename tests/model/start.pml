@@ -8,7 +8,8 @@
  * Modelled: X with two sending threads, one of which starts when it likes; TCP units that are plain, frame or return; the write, its
  * completion (which may come before it is visible), the read behind it, the path's death at any moment, a write that lands late; the daemons'
  * answer; Y with two threads that receive without blocking, one of which grants, and may withdraw the grant (or find its queue pair
- * broken); X killed at any moment (-DKILL_X); the second X thread as a forked child, which sees no completions, with a parent that may stay away
+ * broken), which the daemons tell X before or after it starts (x_return; Y may ask for the return as well when it
+ * has taken Start); a device that never answers, given up after a while (-DSILENT); X killed at any moment (-DKILL_X); the second X thread as a forked child, which sees no completions, with a parent that may stay away
  * for ever (-DCHILD_X); the second Y thread as a forked child (-DCHILD_Y: it never posts, stops no queue pair).
  * Not modelled: what the frames say (agreed.pml), sleeping (wake.pml), torn records, unreachable daemons (then: reset), weak memory.
  *
@@ -59,6 +60,8 @@ bool rxl, yeof;
 /* ---- daemons ---- */
 bool ask;
 byte decided;
+bool tell, x_return;		/* Y: WANT_RETURN; X has heard of it */
+bool silent;			/* X's device answers no more, and does not say so */
 /* ---- ghosts ---- */
 bool ring_used;
 bool stuck[2];			/* a sender that wants to send and cannot yet */
@@ -67,6 +70,17 @@ bool stuck[2];			/* a sender that wants to send and cannot yet */
 #define SEES(i)	((i) == 0)
 #else
 #define SEES(i)	true
+#endif
+
+#ifdef SILENT
+#define TIME_OUT	(xstate == XS && posted)
+#else
+#define TIME_OUT	false
+#endif
+#ifdef M_NO_GIVE_UP
+#define GIVES_UP	false
+#else
+#define GIVES_UP	TIME_OUT
 #endif
 
 /* what is due: completions, answers, the return */
@@ -79,7 +93,19 @@ inline obey(i) {
 #else
 	:: atomic { SEES(i) && xstate == XS && rd_ok && !txl -> xstate = XF }
 #endif
-	:: atomic { SEES(i) && xstate == XS && (dead || !y_qp) && !rd_ok && !txl -> xstate = XD; ask = 1 }
+	:: atomic { SEES(i) && xstate == XS && (dead || (!y_qp && !silent)) && !rd_ok && !txl -> xstate = XD; ask = 1 }
+	/* it had its time: stopped, and whatever it says now does not count */
+#ifdef M_GIVE_UP_IS_VOID
+	:: atomic { SEES(i) && TIME_OUT && !txl -> dead = 1; xstate = XV }
+#elif defined(M_LATE_COUNTS)
+	:: atomic { SEES(i) && TIME_OUT && !txl -> xstate = XD; ask = 1 }
+	:: atomic { SEES(i) && xstate == XV && rd_ok && !txl -> xstate = XF; rd_ok = 0 }
+#elif !defined(M_NO_GIVE_UP)
+	:: atomic { SEES(i) && TIME_OUT && !txl -> dead = 1; xstate = XD; ask = 1 }
+#endif
+#ifdef M_TOLD_IS_VOID
+	:: atomic { xstate == XS && x_return && !txl -> xstate = XV }
+#endif
 #if defined(CHILD_X) && !defined(M_CHILD_WAITS)
 	:: atomic { i == 1 && xstate == XS && !txl -> xstate = XD; ask = 1 }
 #endif
@@ -126,13 +152,13 @@ proctype X(byte me) provided (!xdead || _pid > 2)
 		:: atomic { xstate == XS || xstate == XD || xstate == XR || full(tcp) ->
 			stuck[me] = 1 };
 			atomic { nfull(tcp) && (xstate == XP || xstate == XV || xstate == XF || xstate == XR || (xstate == XD && decided != UNSET)
-				|| (xstate == XS && SEES(me) && (rd_ok || dead || !y_qp || wc))
+				|| (xstate == XS && SEES(me) && (rd_ok || dead || (!y_qp && !silent) || wc || GIVES_UP))
 #if defined(CHILD_X) && !defined(M_CHILD_WAITS)
 				|| (xstate == XS && me == 1)
 #endif
 				) -> stuck[me] = 0 }
 		/* ---- start ---- */
-		:: atomic { me == 0 && xstate == XP && granted && !txl -> txl = 1 };
+		:: atomic { me == 0 && xstate == XP && granted && !x_return && !txl -> txl = 1 };
 #ifdef M_INSEND_FIRST
 			ok = (in_send == 0);
 			xstate = XS;
@@ -156,10 +182,14 @@ proctype killer() { atomic { xdead = 1; dead = 1; fin = 1 } }
 proctype wire()
 {
 end:	do
-	:: atomic { posted && !wc && !dead -> wc = 1 }
+	:: atomic { posted && !wc && !dead && !silent -> wc = 1 }
 	:: atomic { posted && !visible && y_qp -> visible = 1 }
-	:: atomic { posted && visible && y_qp && !dead && !rd_ok -> rd_ok = 1 }
+	:: atomic { posted && visible && y_qp && !dead && !silent && !rd_ok -> rd_ok = 1 }
+#ifdef SILENT
+	:: atomic { posted && !silent -> silent = 1 }
+#else
 	:: atomic { posted && !dead -> dead = 1 }
+#endif
 	od
 }
 
@@ -172,6 +202,7 @@ end:	do
 		:: atomic { decide != UNSET }
 		fi;
 		decided = decide
+	:: atomic { tell && !x_return -> x_return = 1 }
 	od
 }
 
@@ -267,16 +298,21 @@ proctype Y(byte me)
 				atomic {
 					if
 					:: see -> believe()
+#ifdef M_NOT_TOLD
 					:: !see && decide == UNSET -> decide = VOID; ystate = YV
+#else
+					:: !see && decide == UNSET -> decide = VOID; ystate = YV; tell = 1
+#endif
 					:: !see && decide != UNSET -> ystate = YV
 					fi }
 #if defined(CHILD_Y) && defined(M_CHILD_VOIDS)
-			:: atomic { !see && me == 1 -> if :: decide == UNSET -> decide = VOID :: else fi; ystate = YV }
+			:: atomic { !see && me == 1 -> if :: decide == UNSET -> decide = VOID; tell = 1 :: else fi; ystate = YV }
 #endif
 			fi;
 			atomic { q = 0; see = 0; rxl = 0 }
 		:: atomic { ystate == YF ->
 			if
+			:: !tell -> tell = 1			/* it wants the return */
 			:: C < Y_S && nempty(tcp) -> take(PLAIN)
 			:: C >= Y_S && nempty(tcp) ->
 				tcp?k; C++;
@@ -312,7 +348,8 @@ proctype monitor()
 {
 end:	timeout;
 	assert(!stuck[0] || full(tcp) || xdead);
-	assert(!stuck[1] || full(tcp))
+	assert(!stuck[1] || full(tcp));
+	assert(!(decide == VOID && xstate == XP) || x_return)	/* or it starts in vain, and cannot send until it knows */
 }
 
 init {

@@ -54,12 +54,13 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	uint32_t out_fetch;		/* state->fetched when what SIOCOUTQ asked for is known; tx_lock */
 	uint64_t granted_H;		/* H + 1 when the grant was seen first; tx_lock */
 	_Atomic uint32_t leave;		/* enum wsd_reason: X is to return, Y to grant nothing more */
+	bool plain_put;			/* we wrote plain_H into the peer's `plain`, and fetch_want is its read-back; tx_lock */
 	uint32_t start_looks;		/* ... since Start; tx_lock */
 	_Atomic bool rx_now;		/* Y: credit says WSD_CREDIT_NOW from now on */
 	_Atomic uint32_t now_plain;	/* not 0: X is to return though payload of a frame is open */
 	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */
 	_Atomic uint32_t ask_due;	/* the same, not sent so far: the provider was busy */
-	uint64_t ask_a[8], ask_b[8];	/* their arguments */
+	uint64_t ask_a[_WSD_SAN_N], ask_b[_WSD_SAN_N];	/* their arguments */
 	uint64_t start_when, asked_when, end_when;	/* ticks, of Start, DECIDE and END */
 	uint64_t last_tcp;		/* ticks: X's last TCP bytes; tx_lock */
 	uint64_t since;			/* ticks: the session's beginning */

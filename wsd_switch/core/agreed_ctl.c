@@ -133,7 +133,7 @@ void agreed_ask_due(struct thr *t, struct conn *c)
 	struct road *r = road_of(c);
 	uint32_t due = atomic_load_explicit(&r->ask_due, memory_order_acquire), what;
 
-	for (what = 1; due && what < 8; what++) {
+	for (what = 1; due && what < _WSD_SAN_N; what++) {
 		if (!(atomic_fetch_and(&r->ask_due, ~(1u << what)) & (1u << what)))
 			continue;
 		if (!ctl_road_ask(t, c, what, r->ask_a[what], r->ask_b[what])) {

@@ -250,6 +250,7 @@ ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enu
 	if (real.ioctl(fd, SIOCINQ, &q) < 0)
 		q = 0;
 	a.all = (uint32_t)q + a.part;
+	atomic_store(&a.rs.plain_at, atomic_load(&road_of(c)->rs->plain_at));	/* what was counted behind it was sent behind it */
 	if (y == WSD_Y_GRANTED && road_start(&a.r, &S))
 		return -EAGAIN;
 	if (framed && atomic_load(&a.rs.in_C) < C)

@@ -114,9 +114,12 @@ int road_start(const struct road *r, uint64_t *ret_S)
 
 static bool plain_from(const struct road *r, uint64_t C)
 {
-	uint64_t w[1];
+	uint64_t w[1], end = r->rs->f_end;
 
-	return C <= r->rs->f_end && word(&r->ctl->plain.check) && road_record(r, WSD_CTL_PLAIN, w, 1) && w[0] == r->rs->f_end;
+	if (C > end)
+		return false;
+	return unlikely(end && atomic_load_explicit(&r->rs->plain_at, memory_order_acquire) == end) ||
+	       (word(&r->ctl->plain.check) && road_record(r, WSD_CTL_PLAIN, w, 1) && w[0] == end);
 }
 
 /* 0 is an empty slot */

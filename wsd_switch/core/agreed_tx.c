@@ -412,11 +412,18 @@ static void return_begin(struct conn *c)
 	atomic_store(&rs->rest, 1);
 }
 
+/* the peer knows plain_H */
+static bool known_plain(const struct road *r)
+{
+	return atomic_load(&r->rs->plain_there) || (r->plain_put && (int32_t)(atomic_load(&r->p.state->fetched) - r->fetch_want) >= 0);
+}
+
 /*
  * tx_lock held, RETURNING. Payload is open that the program may never send, and RETURN cannot stand before it. Where somebody waits for the
  * return the peer is told by its control page that the stream is plain behind it, which makes it plain at once; of the ring it has all that was
- * before the frame. Nothing is sent until that is known to be there (A2). If it never is nobody can say how the peer reads what follows:
- * so this is not done without need.
+ * before the frame, or gets it from the daemons. Nothing is sent until that is known to be there (A2). Who has no road for that, or none any more,
+ * or a device that does not answer, has the daemons say the same: whichever comes first, or both. Only if these are silent, too, can nobody
+ * say how the peer reads what follows: so this is not done without need.
  */
 static void return_at(struct conn *c, int fd, uint64_t end)
 {
@@ -430,33 +437,46 @@ static void return_at(struct conn *c, int fd, uint64_t end)
 	if (flags & WSD_CREDIT_NOW)
 		atomic_store(&r->now_plain, 1);
 	if (!atomic_load(&rs->plain_H)) {
-		if (!atomic_load(&r->now_plain) || !road_mine(r) || road_dead(r) || !batch_flush(c) || r->p.hold(r->p.conn, 2 | WSD_HOLD_WORDS) != 0)
+		if (!atomic_load(&r->now_plain))
 			return;
-		w[1] = wsd_remote_check(r->nonce, WSD_CTL_PLAIN, w, 1);
-		r->fetch_want = r->out_fetch = ((int32_t)(r->out_fetch - fetched) > 0 ? r->out_fetch : fetched) + 1;
-		atomic_store(&rs->plain_H, end);
-		r->p.word(r->p.conn, WSD_CTL_PLAIN, w, sizeof(w));
-		r->p.fetch(r->p.conn, WSD_CTL_START + 16);
-		r->p.release(r->p.conn);
-		r->asked_when = tsc_now();
+		if (road_mine(r) && !road_error(r)) {
+			if (road_dead(r) || !batch_flush(c) || r->p.hold(r->p.conn, 2 | WSD_HOLD_WORDS) != 0)
+				return;
+			w[1] = wsd_remote_check(r->nonce, WSD_CTL_PLAIN, w, 1);
+			r->fetch_want = r->out_fetch = ((int32_t)(r->out_fetch - fetched) > 0 ? r->out_fetch : fetched) + 1;
+			r->plain_put = true;
+			atomic_store(&rs->plain_H, end);
+			r->p.word(r->p.conn, WSD_CTL_PLAIN, w, sizeof(w));
+			r->p.fetch(r->p.conn, WSD_CTL_START + 16);
+			r->p.release(r->p.conn);
+			r->asked_when = tsc_now();
+		} else {
+			atomic_store(&rs->plain_H, end);
+		}
 	}
 	if (road_mine(r))
 		r->p.poll(r->p.conn);
-	if (road_mine(r) && (int32_t)(atomic_load(&r->p.state->fetched) - r->fetch_want) >= 0) {
+	/* not by our device: a child does not see it arrive, and the path may be gone */
+	if (!known_plain(r) && !(atomic_load(&r->asked) & (1u << WSD_SAN_PLAIN))) {
+		if (r->plain_put && !road_error(r) && tsc_now() - r->asked_when < (uint64_t)US(START_US))
+			return;
+		if (road_mine(r) && !road_error(r))
+			r->p.stop(r->p.conn, 0);	/* one that never answers */
+		r->asked_when = tsc_now();
+		atomic_fetch_or(&r->asked, 1u << WSD_SAN_PLAIN);
+		agreed_ask(c, WSD_SAN_PLAIN, end, 0);
+	}
+	if (known_plain(r)) {
 		atomic_store(&rs->rest, 0);
 		nagle_back(c, fd);
 		atomic_store(&rs->xstate, WSD_X_DONE);
 		log_debug("conn %u: plain within a frame that ends at TCP offset %llu", c->index, (unsigned long long)end);
 		return;
 	}
-	if (!r->asked_when)	/* the owner's; a child does not see it arrive */
-		r->asked_when = tsc_now();
-	if (!(road_mine(r) && road_error(r)) && tsc_now() - r->asked_when < (uint64_t)US(road_mine(r) ? START_US : DECIDE_US))
+	if (tsc_now() - r->asked_when < (uint64_t)US(DECIDE_US))
 		return;
-	if (road_mine(r))
-		r->p.stop(r->p.conn, 0);	/* it may be a device that never answers */
 	atomic_store(&rs->xstate, WSD_X_DONE);
-	conn_reset(c, fd, "the path failed while the direction returned within a frame, and the peer may have heard of it or not");
+	conn_reset(c, fd, "the path failed while the direction returned within a frame, and the daemons cannot say whether the peer has heard of it");
 }
 
 /* tx_lock held, RETURNING: as much as TCP takes. A DATA frame that is half sent is the program's to finish. 0 or -errno */

@@ -100,6 +100,17 @@ static void ask_end(struct remote *r)
 		(void)remote_tell(r, WSD_PEER_ASK_END, NULL, 0, NULL, 0);
 }
 
+/* The number is in the memory: who asks may be a process that we do not talk to. Without an answer the client gives up. */
+static void ask_plain(struct remote *r)
+{
+	struct wsd_peer_plain m = { .tcp_off = atomic_load(&r->mem.rs->plain_H) };
+
+	if (!m.tcp_off || r->peer_gone)
+		return;
+	r->plain_asked = m.tcp_off;
+	(void)remote_tell(r, WSD_PEER_PLAIN_AT, &m, sizeof(m), NULL, 0);
+}
+
 void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 {
 	struct remote *r = e ? e->rdma : NULL;
@@ -142,6 +153,9 @@ void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)
 		r->said_broken = true;
 		remote_want_return(r);
 		return;
+	case WSD_SAN_PLAIN:
+		ask_plain(r);
+		return;
 	}
 }
 
@@ -158,6 +172,8 @@ static void asked_by_word(struct remote *r)
 		ask_end(r);
 	if (asks & 1u << WSD_SAN_FILL)
 		(void)fill_send(r, UINT64_MAX);
+	if (asks & 1u << WSD_SAN_PLAIN)
+		ask_plain(r);
 	if (asks & (1u << WSD_SAN_WANT_RETURN | 1u << WSD_SAN_BROKEN))
 		remote_want_return(r);
 }

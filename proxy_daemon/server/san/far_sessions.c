@@ -86,6 +86,8 @@ static void say_again(struct remote *r)
 		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
 	if (r->decide_asked)
 		(void)remote_tell(r, WSD_PEER_DECIDE, NULL, 0, NULL, 0);
+	if (r->plain_asked)
+		(void)remote_tell(r, WSD_PEER_PLAIN_AT, &(struct wsd_peer_plain){ r->plain_asked }, sizeof(struct wsd_peer_plain), NULL, 0);
 	if (r->end_asked && !atomic_load(&r->mem.rs->end_valid))
 		(void)remote_tell(r, WSD_PEER_ASK_END, NULL, 0, NULL, 0);
 	if (r->said_ended) {

@@ -34,6 +34,8 @@ static const struct shape {
 	[WSD_PEER_HEAD_IS] = { sizeof(struct wsd_peer_head), true, true, false },
 	[WSD_PEER_WAIT] = { 0, true, true, false },
 	[WSD_PEER_ASK_END] = { 0, true, true, false },
+	[WSD_PEER_PLAIN_AT] = { sizeof(struct wsd_peer_plain), true, true, false },
+	[WSD_PEER_PLAIN_IS] = { sizeof(struct wsd_peer_plain), true, true, false },
 };
 
 int peer_length(const void *buf, size_t n)

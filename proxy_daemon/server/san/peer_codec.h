@@ -23,6 +23,7 @@ union peer_body {
 	struct wsd_peer_ended ended;
 	struct wsd_peer_fill fill;
 	struct wsd_peer_head head;
+	struct wsd_peer_plain plain;
 	struct wsd_peer_state state;
 };
 

@@ -625,6 +625,17 @@ void remote_hear(struct remote *r, const struct peer_msg *m)
 		if (atomic_exchange(&rs->x_return, 1))
 			return;
 		break;
+	case WSD_PEER_PLAIN_AT:
+		/* first the word, then that it is there: the sender goes on by that */
+		atomic_store(&rs->plain_at, m->body.plain.tcp_off);
+		(void)remote_tell(r, WSD_PEER_PLAIN_IS, &m->body.plain, sizeof(m->body.plain), NULL, 0);
+		break;
+	case WSD_PEER_PLAIN_IS:
+		if (!r->plain_asked || m->body.plain.tcp_off != r->plain_asked)
+			return;
+		r->plain_asked = 0;
+		atomic_store(&rs->plain_there, 1);
+		break;
 	case WSD_PEER_ASK_END:
 		if (end_has_finished(r->end)) {
 			r->said_ended = false;	/* what was said may have gone with a link */

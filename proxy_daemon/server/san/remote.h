@@ -60,6 +60,7 @@ struct remote {
 	bool peer_gone;			/* it has said its last word */
 	bool decide_asked, end_asked, want_asked;	/* to be asked again over a new link */
 	bool listed;			/* in the peer's STATE */
+	uint64_t plain_asked;		/* PLAIN_AT was said with this, and not answered; again over a new link. 0: it was not */
 	uint32_t last_reason;		/* end is NULL: of the WITHDRAW that is due */
 	uint64_t down_us;		/* since when there is no link; 0: there is */
 	uint64_t fill_due;		/* so far, when the link has room again; 0: nothing is */

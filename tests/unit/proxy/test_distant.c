@@ -258,6 +258,10 @@ Test(distant, words_over_the_link)
 	cr_expect_eq(atomic_load(&f[1].rs->decide), WSD_DECIDE_VOID);
 	ask(&f[0], WSD_SAN_WANT_RETURN, 0, 0);
 	cr_assert(UNTIL(atomic_load(&f[1].rs->x_return) == 1));
+	atomic_store(&f[0].rs->plain_H, 1234);
+	ask(&f[0], WSD_SAN_PLAIN, 0, 0);
+	cr_assert(UNTIL(atomic_load(&f[0].rs->plain_there) == 1));
+	cr_expect_eq(atomic_load(&f[1].rs->plain_at), 1234);
 	add_seam(&f[1], 0, 5);
 	post(&f[1], 8000);
 	ask(&f[1], WSD_SAN_FILL, 0, 8000);

@@ -1442,6 +1442,9 @@ static int anything(uint8_t *buf, const uint8_t ip[2][16])
 	case WSD_PEER_HEAD_IS:
 		n = sizeof(b.head);
 		break;
+	case WSD_PEER_PLAIN_AT: case WSD_PEER_PLAIN_IS:
+		n = sizeof(b.plain);
+		break;
 	case WSD_PEER_LOCAL:
 		m = dice(WSD_PEER_BLOB_MAX + 1);
 		break;

@@ -265,6 +265,28 @@ Test(remote, decide_taken_when_it_was_taken)
 	done(f, &p);
 }
 
+/* A4: the peer's memory says it before we are told that it does; by whichever process it was asked */
+Test(remote, plain_at_reaches_the_peer)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+
+	live(f, &p);
+	ask(&f[0], WSD_SAN_PLAIN, 77, 0);		/* what counts is the memory's word, and it has none */
+	atomic_store(&f[1].rs->plain_H, 1234);
+	ask(&f[1], WSD_SAN_PLAIN, 0, 0);
+	(void)expect(&f[0], PROXY_MSG_SAN_LOOK);
+	(void)expect(&f[1], PROXY_MSG_SAN_LOOK);
+	cr_expect_eq(atomic_load(&f[0].rs->plain_at), 1234);
+	cr_expect_eq(atomic_load(&f[1].rs->plain_there), 1);
+	cr_expect_eq(atomic_load(&f[0].rs->plain_there), 0);
+	cr_expect_eq(atomic_load(&f[1].rs->plain_at), 0);
+	atomic_store(&f[0].rs->plain_H, 99);
+	atomic_store(&f[0].rs->asks, 1u << WSD_SAN_PLAIN);
+	cr_assert(UNTIL(atomic_load(&f[1].rs->plain_at) == 99 && atomic_load(&f[0].rs->plain_there) == 1));
+	done(f, &p);
+}
+
 Test(remote, want_return_reaches_the_peer)
 {
 	struct fake f[2] = { 0 };

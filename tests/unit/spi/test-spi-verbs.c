@@ -549,7 +549,7 @@ Test(road, questions_go_to_the_daemon, .timeout = 60)
 	cr_assert_eq(d.ask[0].hdr.cookie, offer_of(&a)->m.offer.hdr.cookie);
 	cr_assert_eq(ask(a.s, sizeof(q) - 1, WSD_SAN_FILL, 0, 0), WSAEINVAL);
 	cr_assert_eq(ask(a.s, sizeof(q), 0, 0, 0), WSAEINVAL);
-	cr_assert_eq(ask(a.s, sizeof(q), WSD_SAN_BROKEN + 1, 0, 0), WSAEINVAL);
+	cr_assert_eq(ask(a.s, sizeof(q), _WSD_SAN_N, 0, 0), WSAEINVAL);
 	cr_assert_eq(ask(b.listener, sizeof(q), WSD_SAN_END, 0, 0), WSAENOTCONN);
 	cr_assert_eq(ask(4711, sizeof(q), WSD_SAN_END, 0, 0), WSAENOTSOCK);
 	cr_assert_eq(t.lpWSPIoctl(a.s, SIO_WSD_SAN_ASK, &q, sizeof(q) - 1, NULL, 0, NULL, NULL, NULL, NULL, &e), SOCKET_ERROR);

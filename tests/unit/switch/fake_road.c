@@ -539,6 +539,10 @@ bool fake_daemon(struct fake_end *e, uint32_t what, uint64_t a, uint64_t b)
 	case WSD_SAN_WANT_RETURN:
 		atomic_store(&far->x_return, 1);
 		break;
+	case WSD_SAN_PLAIN:
+		atomic_store(&far->plain_at, atomic_load(&rs->plain_H));
+		atomic_store(&rs->plain_there, 1);
+		break;
 	}
 	return true;
 }
@@ -547,7 +551,7 @@ void fake_sweep(struct fake_end *e)
 {
 	uint32_t asks = atomic_exchange(&e->rs->asks, 0), what;
 
-	for (what = WSD_SAN_DECIDE; what < 8; what++)
+	for (what = WSD_SAN_DECIDE; what < _WSD_SAN_N; what++)
 		if (asks & 1u << what)
 			fake_daemon(e, what, 0, atomic_load(&e->rs->posted));
 }

@@ -63,8 +63,8 @@ struct fake_end {
 	/* what it saw */
 	unsigned holds, puts, words, fetches, nudged, bounced, n_reads, pulls, signals, polls;
 	int holder;		/* depth of hold(): anything but 0 and 1 is a bug */
-	unsigned asked[8];
-	uint64_t ask_a[8], ask_b[8];
+	unsigned asked[_WSD_SAN_N];
+	uint64_t ask_a[_WSD_SAN_N], ask_b[_WSD_SAN_N];
 };
 
 struct fake_opt {

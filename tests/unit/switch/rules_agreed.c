@@ -398,6 +398,8 @@ Test(rules_agreed, a4_now, .timeout = 60)
 	seeds(NOW | LATE | CUTS);
 	seeds(NOW | ENDS | CUTS | LATE | GROWS);
 	seeds(NOW | FLOODS | CUTS | LATE | GROWS);
+	seeds(NOW | FAILS | CUTS | LATE | GROWS);
+	seeds(NOW | FAILS | ENDS | FLOODS | CUTS | LATE);
 	cr_assert_gt(n_plain, 0);
 }
 

@@ -652,19 +652,122 @@ Test(calls, plain_within_a_frame_for_the_peer_later)
 	expect_str(b, 8, "abcde");
 }
 
-/* nothing is sent before it is known to be there; and where that cannot be known nothing is guessed */
-Test(calls, plain_within_a_frame_fails)
+/* nothing is sent before it is known to be there */
+static void plain_is_under_way(void)
 {
 	struct pollfd p = { .events = POLLOUT };
 
 	half_a_frame(false, 2);
 	fake_all();
 	cr_assert_not(only_tcp(X, 0));
+	cr_assert_neq(atomic_load(&X->rs->plain_H), 0);
 	p.fd = a;
 	cr_assert_eq(poll(&p, 1, 0), 0);
 	expect_err(send(a, "fg", 2, MSG_DONTWAIT), EAGAIN);
+	cr_assert_eq(X->asked[WSD_SAN_PLAIN], 0);
+}
+
+static void plain_goes_on(const char *unread)
+{
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	cr_assert_eq(send(a, "fghijklm", 8, MSG_DONTWAIT), 8);
+	expect_str(b, 20, unread);
+	cr_assert_eq(atomic_load(&Y->rs->ystate), WSD_Y_DONE);
+}
+
+/* the path fails, and the word was there, or was not: the daemons say the same */
+Test(calls, plain_within_a_frame_fails)
+{
+	int there;
+
+	for (there = 0; there < 2; there++) {
+		plain_is_under_way();
+		X->done_held = true;
+		fake_step(X, there ? 9 : 0);
+		cr_assert_eq(Y->ctl->plain.check != 0, there);
+		fake_fail_both(-ECONNRESET);
+		plain_goes_on("abcdefghijklm");
+		close(a);
+		close(b);
+	}
+}
+
+/* it is gone already, and the program comes to a call that only TCP has */
+Test(calls, plain_within_a_frame_without_a_path)
+{
+	half_a_frame(true, 2);
 	fake_fail_both(-ECONNRESET);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	cr_assert(only_tcp(X, 0));
+	plain_goes_on("abcdefghijklm");
+}
+
+/* the device says nothing, for good */
+Test(calls, plain_within_a_frame_silence)
+{
+	plain_is_under_way();
+	X->r->asked_when -= (uint64_t)US(6e6);
+	obey(X);
+	cr_assert(X->stopped);
+	plain_goes_on("abcdefghijklm");
+}
+
+/* who wrote it forked, and calls no more; its child does not see it arrive */
+Test(calls, plain_within_a_frame_of_a_parent)
+{
+	plain_is_under_way();
+	fake_daemons = false;
+	X->r->owner++;
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->asks) & 1u << WSD_SAN_PLAIN, 1u << WSD_SAN_PLAIN);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	fake_sweep(X);
+	plain_goes_on("abcdefghijklm");
+}
+
+/* a child's call, with no word of the parent's: and what the parent knows of its other reads says nothing about it */
+Test(calls, plain_within_a_frame_of_a_child)
+{
+	half_a_frame(false, 2);
+	fake_all();
+	fake_daemons = false;
+	X->r->owner++;
+	cr_assert_not(only_tcp(X, 0));
+	cr_assert_neq(atomic_load(&X->rs->plain_H), 0);
+	X->r->owner--;
+	atomic_store(&X->r->asked, 0);
+	obey(X);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	fake_sweep(X);
+	plain_goes_on("abcdefghijklm");
+}
+
+/* neither the path nor the daemons say anything: nothing is guessed */
+Test(calls, plain_within_a_frame_nobody_knows)
+{
+	plain_is_under_way();
+	fake_daemons = false;
+	fake_fail_both(-ECONNRESET);
+	obey(X);
+	cr_assert_eq(X->asked[WSD_SAN_PLAIN], 1);
+	expect_err(send(a, "fg", 2, MSG_DONTWAIT), EAGAIN);
+	X->r->asked_when -= (uint64_t)US(4e6);
 	expect_err(send(a, "fg", 2, MSG_DONTWAIT), ECONNRESET);
+}
+
+/* FIONREAD looks ahead by the daemons' word, too */
+Test(calls, plain_within_a_frame_is_counted)
+{
+	plain_is_under_way();
+	fake_fail_both(-ECONNRESET);
+	obey(X);
+	cr_assert_eq(send(a, "fghijklm", 8, MSG_DONTWAIT), 8);
+	wait_inq(b, WSD_FRAME_SIZE + 10);
+	cr_assert_eq(inq(b), 13);
+	expect_peek(b, 20, "abcdefghijklm");
+	expect_str(b, 20, "abcdefghijklm");
 }
 
 /* SIOCOUTQ was asked just before, and its answer is under way: it says nothing about what was posted behind it */
