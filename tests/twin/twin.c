@@ -125,6 +125,8 @@ uint64_t tw_now_us(void)
 
 /* ---- barrier ---- */
 
+#define BARRIER_US	6000000		/* whatever it waits for */
+
 struct token {
 	uint64_t sent;
 	uint32_t step;
@@ -176,14 +178,21 @@ void tw_barrier(struct tw *t)
 {
 	struct token mine = { .step = t->step }, other;
 	struct tw_kernel k;
-	uint64_t begun, end;
+	uint64_t begun, now, since, end, most = 0;
 
-	/* Nagle and cork may hold bytes back for an ACK's delay; a device that lost a packet is given up after half a second, and TCP brings its bytes */
-	begun = tw_now_us();
+	/*
+	 * Nagle and cork may hold bytes back for an ACK's delay; a device that lost a packet is given up after half a second, and TCP brings its bytes. Each has
+	 * its own time, the second's is not the first's
+	 */
+	begun = since = tw_now_us();
 	do {
 		tw_kernel_state(t->fd, &k);
+		now = tw_now_us();
 		end = k.notsent ? 300000 : t->tx != t->told && under_way(t) ? 3000000 : 0;
-	} while (!k.gone && k.state != 7 && tw_now_us() - begun < end);
+		if (end != most)
+			since = now;
+		most = end;
+	} while (!k.gone && k.state != 7 && now - since < end && now - begun < BARRIER_US);
 	t->told = t->tx;
 	mine.sent = k.sent;
 	mine.gone = k.gone;
