@@ -294,6 +294,11 @@ enum ahead_end {
 	AHEAD_END,	/* nothing */
 };
 ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enum ahead_end *ret_end);
+/*
+ * The kernel says that TCP has brought something. false: no byte of the stream, and no end, since *told_C, the TCP offset up to which all was told, as were
+ * the ring's bytes; asked only if `ask`, and where something is unread that was told: all else is news. *told_C is what TCP has now
+ */
+bool agreed_news(struct thr *t, struct conn *c, int fd, bool ask, uint64_t *told_C);
 
 /* ring bytes that came in all sessions, taken or not */
 uint64_t agreed_ring_in(struct conn *c);

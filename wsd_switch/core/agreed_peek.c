@@ -227,7 +227,8 @@ static enum ahead_end what_follows(const struct ahead *a, bool fin)
 	return whole || road_at_end(&a->r) != 0 ? AHEAD_END : AHEAD_FIN;
 }
 
-ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enum ahead_end *ret_end)
+/* of TCP no more than what lies before offset most_C */
+static ssize_t ahead_to(struct conn *c, int fd, const struct vec *v, int flags, enum ahead_end *ret_end, uint64_t most_C)
 {
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 	bool want = v && !(flags & MSG_TRUNC), fin = ret_end && poll_now(&p) > 0, framed;
@@ -251,6 +252,10 @@ ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enu
 		q = 0;
 	a.all = (uint32_t)q + a.part;
 	atomic_store(&a.rs.plain_at, atomic_load(&road_of(c)->rs->plain_at));	/* what was counted behind it was sent behind it */
+	if (most_C <= C)
+		a.all = a.part;
+	else if (a.all > most_C - a.base)
+		a.all = most_C - a.base;
 	if (y == WSD_Y_GRANTED && road_start(&a.r, &S))
 		return -EAGAIN;
 	if (framed && atomic_load(&a.rs.in_C) < C)
@@ -270,4 +275,33 @@ ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enu
 	if (a.copy)
 		munmap(a.copy, a.size);
 	return (ssize_t)done;
+}
+
+ssize_t agreed_ahead(struct conn *c, int fd, const struct vec *v, int flags, enum ahead_end *ret_end)
+{
+	return ahead_to(c, fd, v, flags, ret_end, UINT64_MAX);
+}
+
+bool agreed_news(struct thr *t, struct conn *c, int fd, bool ask, uint64_t *told_C)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	const struct wsd_remote *rs = road_of(c)->rs;
+	uint32_t y = atomic_load(&rs->ystate);
+	bool news = true;
+	uint64_t C;
+	int q = 0;
+
+	if ((y != WSD_Y_FRAMED && y != WSD_Y_DROPPING) || !agreed_lock(t, c, fd, &c->s->rx_lock))
+		return true;
+	C = atomic_load(&c->s->C);
+	if (ask && (C < *told_C || atomic_load(&rs->taken) < atomic_load(&rs->head) || atomic_load(&rs->taken) < atomic_load(&rs->filled)) &&
+	    !lowat_any(c) && poll_now(&p) == 0) {
+		ssize_t all = agreed_ahead(c, fd, NULL, 0, NULL);
+
+		news = all <= 0 || all != ahead_to(c, fd, NULL, 0, NULL, *told_C);
+	}
+	if (real.ioctl(fd, SIOCINQ, &q) == 0)
+		*told_C = C + (uint32_t)q;
+	agreed_unlock(&c->s->rx_lock);
+	return news;
 }

@@ -77,6 +77,7 @@ struct reg {
 	bool hot;		/* look again whatever changed */
 	bool in_due;		/* edge-triggered: the kernel's edge came before there was something to read ... */
 	bool hup_due;		/* ... and with it the one of the peer's FIN */
+	uint64_t told_C;	/* edge-triggered: TCP's bytes were told up to this offset (agreed_news) */
 	bool out_due, out_told;	/* edge-triggered: writable again after the start (A2) */
 	struct reg *next_conn, *next_fd, *next_data, *next_dirty;
 };
@@ -1452,18 +1453,24 @@ static void relist(struct eset *s)
 }
 
 /* edges of input: the kernel's, and one for each arrival on the ring */
-static uint32_t road_edge_in(struct reg *r, uint32_t kernel, uint32_t e)
+static uint32_t road_edge_in(struct thr *t, struct reg *r, uint32_t kernel, uint32_t e)
 {
 	const struct wsd_remote *rs = road_of(r->c)->rs;
 	uint64_t head = atomic_load(&rs->head), filled = atomic_load(&rs->filled);
 	uint32_t there = (uint32_t)(head > filled ? head : filled);	/* what the daemons bring again is no news */
+	bool old;
 
 	if (!(e & IN_EVENTS)) {
 		r->in_due |= (kernel & IN_EVENTS) != 0;
 		r->hup_due |= (kernel & EPOLLRDHUP & r->events) && (r->events & IN_EVENTS);
 		return r->hup_due ? e & ~EPOLLRDHUP : e;	/* TCP never tells it alone: there is an end to read */
 	}
-	if (!(kernel & IN_EVENTS) && !r->in_due && r->rep && r->last_rep == there)
+	old = r->rep && r->last_rep == there && !r->in_due;
+	if (!(kernel & IN_EVENTS) && old)
+		return e & ~IN_EVENTS;
+	/* headers, and what a return repeats, are an edge of the kernel's, and no arrival */
+	if (((kernel & IN_EVENTS) || r->in_due) &&
+	    !agreed_news(t, r->c, r->fd, old && !(kernel & (EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)), &r->told_C))
 		return e & ~IN_EVENTS;
 	if (r->hup_due)
 		e |= EPOLLRDHUP;
@@ -1513,7 +1520,7 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 	r->seen = changes;
 	r->seen_ok = true;
 	if (et) {
-		e = road_edge_in(r, kernel, e);
+		e = road_edge_in(t, r, kernel, e);
 		e |= road_edge_out(r, wanted);
 	} else if (e && !reported && (wanted & ask & ~IN_EVENTS)) {
 		e |= kernel_part(r) & wanted & ask & ~IN_EVENTS;	/* what TCP would report together is reported together */

@@ -1020,6 +1020,131 @@ Test(waits, no_edge_for_what_is_brought_twice)
 	cr_assert_eq(once(0), 0);
 }
 
+/* a header that stands for no bytes: the kernel says readable */
+static void empty_frame(void)
+{
+	struct wsd_frame f = { .nonce = X->r->nonce, .epoch = X->r->epoch, .kind = WSD_FRAME_EMPTY, .ring_off = atomic_load(&X->rs->posted) };
+	uint8_t hdr[WSD_FRAME_SIZE];
+
+	frame_put(hdr, &f);
+	cr_assert_eq(real.send(a, hdr, sizeof(hdr), 0), sizeof(hdr));
+	atomic_fetch_add(&ca->s->H, sizeof(hdr));
+	wait_inq(b, sizeof(hdr));
+}
+
+/* What is ours in TCP, a return and what it repeats, an empty frame, is no arrival: an edge for it would be one that TCP does not give */
+enum unread { BY_RING, BY_FRAME, BY_BOTH };
+
+static void unread(enum unread how)
+{
+	make_ends(NULL);
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLET);
+	framed();
+	X->no_slot = 1;		/* TCP is at another offset than the first */
+	cr_assert_eq(send(a, "z", 1, 0), 1);
+	wait_inq(b, WSD_FRAME_SIZE + 1);
+	expect_str(b, 8, "z");
+	if (how != BY_FRAME)
+		send_x("ab");
+	if (how != BY_RING) {
+		X->no_slot = 1;
+		cr_assert_eq(send(a, "cd", 2, 0), 2);
+		wait_inq(b, WSD_FRAME_SIZE + 2);
+	}
+	fake_all();
+	cr_assert_eq(once(0), EPOLLIN);
+	cr_assert_eq(once(0), 0);
+}
+
+static void x_returns(void)
+{
+	struct thr *t = cs_enter();
+
+	agreed_leave(ca, WSD_R_OPTION);
+	agreed_obey(t, ca, a, true);
+	cs_leave(t);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+	wait_inq(b, (int)(atomic_load(&ca->s->H) - atomic_load(&cb->s->C)));
+}
+
+static void no_edge_for_ours(enum unread how, bool returns)
+{
+	char buf[8] = "";
+
+	unread(how);
+	if (returns)
+		x_returns();
+	else
+		empty_frame();
+	fake_all();
+	cr_expect_eq(once(0), 0, "an edge for a header");
+	cr_expect_eq(once(0), 0);
+	if (how == BY_BOTH) {
+		cr_assert_eq(recv(b, buf, 4, MSG_WAITALL), 4);
+		cr_assert_eq(memcmp(buf, "abcd", 4), 0);
+	} else {
+		expect_str(b, 8, how == BY_RING ? "ab" : "cd");
+	}
+	cr_expect_eq(once(0), 0);
+	expect_err(recv(b, buf, 8, 0), EAGAIN);
+	cr_assert_eq(send(a, "e", 1, 0), 1);
+	fake_all();
+	cr_assert_eq(once(LONG), EPOLLIN, "no edge for an arrival");
+	cr_assert_eq(once(0), 0);
+	expect_str(b, 8, "e");
+}
+
+Test(waits, no_edge_for_an_unread_return_ring) { no_edge_for_ours(BY_RING, true); }
+Test(waits, no_edge_for_an_unread_return_frame) { no_edge_for_ours(BY_FRAME, true); }
+Test(waits, no_edge_for_an_unread_return_both) { no_edge_for_ours(BY_BOTH, true); }
+Test(waits, no_edge_for_an_empty_frame_ring) { no_edge_for_ours(BY_RING, false); }
+Test(waits, no_edge_for_an_empty_frame_frame) { no_edge_for_ours(BY_FRAME, false); }
+Test(waits, no_edge_for_an_empty_frame_both) { no_edge_for_ours(BY_BOTH, false); }
+
+/* ... but what brings a byte, or the end, is one, whatever is unread */
+enum news { A_FRAME, A_LONG_FRAME, LOST_BYTES, THE_END, BEHIND_OURS, N_NEWS };
+
+static void edge_for_news(enum unread how)
+{
+	enum news what;
+
+	for (what = A_FRAME; what < N_NEWS; what++) {
+		unread(how);
+		switch (what) {
+		case BEHIND_OURS:
+			empty_frame();
+			cr_assert_eq(once(0), 0);
+			/* fall through */
+		case A_FRAME:
+		case A_LONG_FRAME:
+			X->no_slot = 1;
+			cr_assert_eq(send(a, half, what == A_LONG_FRAME ? sizeof(half) : 1, 0), what == A_LONG_FRAME ? sizeof(half) : 1);
+			break;
+		case LOST_BYTES:
+			X->lossy = true;
+			send_x("ef");
+			fake_fail(X, -ECONNRESET);
+			x_returns();
+			break;
+		default:
+			cr_assert_eq(shutdown(a, SHUT_WR), 0);
+			wait_fin(b);
+		}
+		wait_inq(b, (int)(atomic_load(&ca->s->H) - atomic_load(&cb->s->C)));
+		cr_assert_eq(once(LONG), EPOLLIN, "no edge for %d", what);
+		cr_assert_eq(once(0), 0, "twice for %d", what);
+		close(a);
+		close(b);
+		close(ep);
+		ep = -1;
+	}
+}
+
+Test(waits, edge_for_news_behind_unread_ring) { edge_for_news(BY_RING); }
+Test(waits, edge_for_news_behind_unread_frame) { edge_for_news(BY_FRAME); }
+Test(waits, edge_for_news_behind_unread_both) { edge_for_news(BY_BOTH); }
+
 /* Bytes on both roads are one edge, though what is ours in the set takes the place of the kernel's (twin seed 56 over RDMA) */
 Test(waits, one_edge_for_both_roads)
 {
@@ -1277,18 +1402,6 @@ Test(waits, edges_of_both_directions_together)
 		cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0, "and %#x in round %d", ev.events, i);
 		expect_str(a, 1, "x");
 	}
-}
-
-/* a header that stands for no bytes: the kernel says readable */
-static void empty_frame(void)
-{
-	struct wsd_frame f = { .nonce = X->r->nonce, .epoch = X->r->epoch, .kind = WSD_FRAME_EMPTY };
-	uint8_t hdr[WSD_FRAME_SIZE];
-
-	frame_put(hdr, &f);
-	cr_assert_eq(real.send(a, hdr, sizeof(hdr), 0), sizeof(hdr));
-	atomic_fetch_add(&ca->s->H, sizeof(hdr));
-	wait_inq(b, sizeof(hdr));
 }
 
 Test(waits, a3_empty_is_not_readable)
