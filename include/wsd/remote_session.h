@@ -101,7 +101,7 @@ struct wsd_remote {
 	_Atomic uint32_t owner_gone;		/* the process with the queue pair is gone: heads do not rise any more but by fill */
 	_Atomic uint32_t peer_left;		/* nobody holds the peer's socket any more. Before end_valid */
 	_Atomic uint64_t plain_at;		/* for Y, as ctl.plain is: the peer's daemon brought it; 0: it did not */
-	_Atomic uint32_t plain_there;		/* for X: plain_H is the peer's plain_at */
+	_Atomic uint32_t plain_there;		/* for X: 1: plain_H is the peer's plain_at, 2: no daemon can say */
 	struct wsd_seam fill_seam[WSD_REMOTE_SEAMS];	/* seams inside [fill_from, filled), in the slot of their n; before filled */
 
 	/* written by X. The daemon reads posted, cursor, S, xstate, the seams and ring1_from to send what a dead process left (A7) */

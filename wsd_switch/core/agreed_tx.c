@@ -48,6 +48,7 @@
 #define START_US	5e6		/* A2: for the device to say that Start is there, or that it is not */
 #define START_LOOKS	20u
 #define DECIDE_US	3e6		/* A2: for the daemons */
+#define PLAIN_US	15e6		/* A4: they say sooner that they cannot say */
 #define ROOM_NAP_MS	1
 #define POLL_BATCH_US	20
 #define SPLICE_PAGE	4096u		/* less than a writable socket has room for */
@@ -415,7 +416,7 @@ static void return_begin(struct conn *c)
 /* the peer knows plain_H */
 static bool known_plain(const struct road *r)
 {
-	return atomic_load(&r->rs->plain_there) || (r->plain_put && (int32_t)(atomic_load(&r->p.state->fetched) - r->fetch_want) >= 0);
+	return atomic_load(&r->rs->plain_there) == 1 || (r->plain_put && (int32_t)(atomic_load(&r->p.state->fetched) - r->fetch_want) >= 0);
 }
 
 /*
@@ -473,7 +474,8 @@ static void return_at(struct conn *c, int fd, uint64_t end)
 		log_debug("conn %u: plain within a frame that ends at TCP offset %llu", c->index, (unsigned long long)end);
 		return;
 	}
-	if (tsc_now() - r->asked_when < (uint64_t)US(DECIDE_US))
+	/* an outage that takes the path takes their link, too, and may pass; a parent may hear of its word meanwhile */
+	if (tsc_now() - r->asked_when < (uint64_t)US(atomic_load(&rs->plain_there) == 2 ? DECIDE_US : PLAIN_US))
 		return;
 	atomic_store(&rs->xstate, WSD_X_DONE);
 	conn_reset(c, fd, "the path failed while the direction returned within a frame, and the daemons cannot say whether the peer has heard of it");

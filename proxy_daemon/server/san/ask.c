@@ -100,15 +100,18 @@ static void ask_end(struct remote *r)
 		(void)remote_tell(r, WSD_PEER_ASK_END, NULL, 0, NULL, 0);
 }
 
-/* The number is in the memory: who asks may be a process that we do not talk to. Without an answer the client gives up. */
+/* The number is in the memory: who asks may be a process that we do not talk to. An answer may take as long as the link does. */
 static void ask_plain(struct remote *r)
 {
 	struct wsd_peer_plain m = { .tcp_off = atomic_load(&r->mem.rs->plain_H) };
 
-	if (!m.tcp_off || r->peer_gone)
+	if (!m.tcp_off)
 		return;
 	r->plain_asked = m.tcp_off;
-	(void)remote_tell(r, WSD_PEER_PLAIN_AT, &m, sizeof(m), NULL, 0);
+	if (r->peer_gone)
+		remote_peer_gone(r);
+	else
+		(void)remote_tell(r, WSD_PEER_PLAIN_AT, &m, sizeof(m), NULL, 0);
 }
 
 void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)

@@ -524,7 +524,9 @@ void remote_peer_gone(struct remote *r)
 		atomic_store(&r->mem.rs->decided, WSD_DECIDED_NEVER);
 	if (r->end_asked && !atomic_load(&r->mem.rs->end_valid))
 		atomic_store(&r->mem.rs->end_valid, 2);
-	if (r->decide_asked || r->end_asked)
+	if (r->plain_asked && !atomic_load(&r->mem.rs->plain_there))
+		atomic_store(&r->mem.rs->plain_there, 2);
+	if (r->decide_asked || r->end_asked || r->plain_asked)
 		remote_wake(r);
 }
 

@@ -679,11 +679,14 @@ Test(distant, the_other_daemon_dies)
 	live_two(f, &p, true);
 	kill_daemon(1);
 	ask(&f[0], WSD_SAN_DECIDE, 0, 0);
+	atomic_store(&f[0].rs->plain_H, 1234);
+	ask(&f[0], WSD_SAN_PLAIN, 0, 0);
 	start_again(1);
 	cr_assert(UNTIL(atomic_load(&f[0].rs->revoked) != 0), "not revoked");
 	m = answer(&f[0]);
 	cr_expect_eq(m.type, PROXY_MSG_REVOKED);
 	cr_assert(UNTIL(atomic_load(&f[0].rs->decided) == WSD_DECIDED_NEVER));
+	cr_assert(UNTIL(atomic_load(&f[0].rs->plain_there) == 2));
 	done(f, &p);
 }
 

@@ -745,7 +745,7 @@ Test(calls, plain_within_a_frame_of_a_child)
 }
 
 /* neither the path nor the daemons say anything: nothing is guessed */
-Test(calls, plain_within_a_frame_nobody_knows)
+static void nobody_knows(bool never)
 {
 	plain_is_under_way();
 	fake_daemons = false;
@@ -754,8 +754,16 @@ Test(calls, plain_within_a_frame_nobody_knows)
 	cr_assert_eq(X->asked[WSD_SAN_PLAIN], 1);
 	expect_err(send(a, "fg", 2, MSG_DONTWAIT), EAGAIN);
 	X->r->asked_when -= (uint64_t)US(4e6);
+	expect_err(send(a, "fg", 2, MSG_DONTWAIT), EAGAIN);
+	if (never)
+		atomic_store(&X->rs->plain_there, 2);
+	else
+		X->r->asked_when -= (uint64_t)US(12e6);
 	expect_err(send(a, "fg", 2, MSG_DONTWAIT), ECONNRESET);
 }
+
+Test(calls, plain_within_a_frame_nobody_knows) { nobody_knows(false); }
+Test(calls, plain_within_a_frame_never_known) { nobody_knows(true); }
 
 /* FIONREAD looks ahead by the daemons' word, too */
 Test(calls, plain_within_a_frame_is_counted)
