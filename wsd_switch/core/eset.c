@@ -1767,6 +1767,9 @@ static int road_wait(struct thr *t, struct eset *s, int epfd, struct epoll_event
 			cs_enter();
 			return n > 0 ? joined(t, s, ev, n, max, max, &nap) : n;
 		}
+		/* who never sleeps does not arm the device, and is told nothing by it */
+		if (zero && s->wake_on)
+			(void)road_drain(t);
 		/* what there is now, the kernel's first; with room for one, in turns */
 		road_woke(t);
 		flush_set(s, t);

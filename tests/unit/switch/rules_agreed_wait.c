@@ -446,6 +446,32 @@ static void error_met_here(bool returning)
 Test(waits, error_met_by_a_look) { error_met_here(false); }
 Test(waits, error_met_by_a_return) { error_met_here(true); }
 
+/* Who never sleeps asks all the same: what has arrived is found without the device's event */
+static void asks_without_sleeping(uint32_t et)
+{
+	struct epoll_event ev;
+	int n = 0;
+
+	make_ends(NULL);
+	nonblock(b);
+	set_make(b, EPOLLIN | et);
+	framed();
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0);
+	for (int i = 0; i < 3; i++) {
+		send_x("x");
+		fake_step(X, 8);
+		for (n = 0; n < 1000 && epoll_wait(ep, &ev, 1, 0) == 0; n++)
+			;
+		cr_assert_lt(n, 1000, "never");
+		cr_assert_eq(n, 0);
+		expect_str(b, 8, "x");
+		(void)epoll_wait(ep, &ev, 1, 0);
+	}
+}
+
+Test(waits, asks_without_sleeping) { asks_without_sleeping(0); }
+Test(waits, asks_without_sleeping_et) { asks_without_sleeping(EPOLLET); }
+
 /* two registrations with the same data: events cannot be told apart */
 Test(waits, g18_same_data)
 {
