@@ -61,6 +61,7 @@ static const struct reason reasons[] = {
 	[WSD_R_MEMLOCK] = { "memlock", "too little memory may be locked", "raise the daemon's quota-locked; a private daemon cannot raise RLIMIT_MEMLOCK" },
 	[WSD_R_PROOF] = { "proof", "the two ends do not hold the same stream", "something between the hosts changes or answers the connection: a proxy, a NAT" },
 	[WSD_R_RDMA_FAILED] = { "rdma-failed", "the RDMA path broke; it is tried again", "rdma link show; is UDP port 4791 let through?" },
+	[WSD_R_PEER_VERSION] = { "peer-version", "the peer's host has another version of WSD", "the same version on both hosts; wsdctl peers" },
 };
 
 static_assert(sizeof(reasons) / sizeof(reasons[0]) == _WSD_R_N, "each reason has words");

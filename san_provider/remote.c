@@ -99,6 +99,8 @@ static unsigned map(struct san_offer *o, const struct proxy_msg *m)
 	/* present now, while that can still be refused. EINVAL: a kernel before 5.14, they come or fail at their first use */
 	if (madvise(p, start, MADV_POPULATE_WRITE) && errno != EINVAL)
 		return WSD_R_NOMEM;
+	if (((const volatile struct wsd_remote *)o->remote)->version != WSD_REMOTE_VERSION)
+		return WSD_R_VERSION;	/* this program was started before the daemon was replaced, or the other way round */
 	return header_fit(o->remote, s) ? WSD_R_NONE : WSD_R_PEER_BROKEN;
 }
 

@@ -79,7 +79,11 @@ struct wsd_peer_hello {
 	uint64_t caps;		/* none yet */
 	uint8_t host_id[16];	/* random; a link between equal ones is a daemon that meets itself */
 	uint64_t boot;		/* random, of this run: another value means that all sessions of the last are gone */
+	/* appended: WSD_REMOTE_VERSION of its clients; where the two differ there is no link. 0: a daemon from before version 2 of it */
+	uint32_t road;
+	uint32_t reserved;
 };
+#define WSD_PEER_HELLO_V1	40u	/* bytes of it that every daemon sends */
 
 struct wsd_peer_ping {		/* PING, PONG */
 	uint64_t stamp;
@@ -90,7 +94,7 @@ struct wsd_peer_ping {		/* PING, PONG */
 enum wsd_peer_bye {
 	WSD_PEER_BYE_IDLE = 1,	/* nothing to say for long */
 	WSD_PEER_BYE_STOPPING,	/* this daemon stops */
-	WSD_PEER_BYE_VERSION,	/* no common version */
+	WSD_PEER_BYE_VERSION,	/* no common version, of the messages or the road */
 	WSD_PEER_BYE_SELF,	/* the host_id is ours */
 	WSD_PEER_BYE_PROTOCOL,	/* a message that cannot be */
 	WSD_PEER_BYE_ANOTHER,	/* the link that this side is making, or has since made, is the one */
@@ -179,7 +183,7 @@ struct wsd_peer_state_of {
 
 static_assert(sizeof(struct wsd_peer_hdr) == 16, "wire");
 static_assert(sizeof(struct wsd_peer_addr) == 24, "wire");
-static_assert(sizeof(struct wsd_peer_hello) == 40, "wire");
+static_assert(sizeof(struct wsd_peer_hello) == 48, "wire");
 static_assert(sizeof(struct wsd_peer_ping) == 16, "wire");
 static_assert(sizeof(struct wsd_peer_reason) == 8, "wire");
 static_assert(sizeof(struct wsd_peer_counts) == 24, "wire");

@@ -110,6 +110,7 @@ enum wsd_reason {
 	WSD_R_MEMLOCK,		/* too little memory may be locked */
 	WSD_R_PROOF,		/* the two ends do not hold the same stream */
 	WSD_R_RDMA_FAILED,	/* the RDMA path broke; it is tried again later */
+	WSD_R_PEER_VERSION,	/* the peer's host has another version of WSD */
 	_WSD_R_N,
 };
 

@@ -709,6 +709,7 @@ static void refused(struct conn *c, uint32_t why)
 		/* fall through */
 	case WSD_R_NO_PEER:
 	case WSD_R_NO_KEY:
+	case WSD_R_PEER_VERSION:
 	case WSD_R_NO_RDMA:
 	case WSD_R_MEMLOCK:
 	case WSD_R_RDMA_FAILED:

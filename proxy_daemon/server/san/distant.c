@@ -42,6 +42,9 @@ static uint32_t reason_of(enum link_why why)
 		return WSD_R_NOT_SAN;
 	case LINK_NO_KEY:
 		return WSD_R_NO_KEY;
+	case LINK_VERSION:
+	case LINK_ROAD:
+		return WSD_R_PEER_VERSION;
 	case LINK_LIMIT:
 		return WSD_R_LIMIT;
 	default:

@@ -23,6 +23,7 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 #include <uthash.h>
+#include <wsd/remote_session.h>
 
 #include "proxy_daemon/server/log.h"
 #include "proxy_daemon/server/san/link.h"
@@ -99,6 +100,7 @@ struct links {
 	sd_event_source *reaper, *rescan;
 	uint8_t host_id[16];
 	uint64_t boot, next_id;
+	uint32_t road;		/* WSD_REMOTE_VERSION */
 };
 
 static const struct link_times default_times = {
@@ -114,7 +116,7 @@ const char *link_why_text(enum link_why why)
 	static const char *const text[_LINK_WHYS] = {
 		[LINK_FINE] = "", [LINK_OFF] = "links to other hosts are off", [LINK_NOT_SAN] = "not in one declared subnet",
 		[LINK_ABSENT] = "no daemon listens there", [LINK_SILENT] = "no answer in time",
-		[LINK_NO_KEY] = "it does not have our cluster key", [LINK_VERSION] = "no common version",
+		[LINK_NO_KEY] = "it does not have our cluster key", [LINK_VERSION] = "no common version", [LINK_ROAD] = "it is another build, whose RDMA sessions differ",
 		[LINK_SELF] = "it is this daemon itself", [LINK_BROKEN] = "it broke the protocol",
 		[LINK_CLOSED] = "it closed the link", [LINK_LOST] = "it stopped answering, or hung up",
 		[LINK_REPLACED] = "replaced by a newer link", [LINK_IDLE] = "closed, nothing to say",
@@ -529,6 +531,10 @@ static void on_hello(struct wire *w, const struct wsd_peer_hello *h)
 	} else if (h->max_version < WSD_PEER_VERSION_MIN || h->min_version > WSD_PEER_VERSION_MAX) {
 		log_end(w, "no common version");
 		wire_bye(w, WSD_PEER_BYE_VERSION, LINK_VERSION);
+	} else if (h->road != w->all->road) {
+		log_client("peer %s: its RDMA sessions are of version %u, ours of %u: connections to it stay on TCP", peer_ip_text(w->remote).text,
+			   h->road, w->all->road);
+		wire_bye(w, WSD_PEER_BYE_VERSION, LINK_ROAD);
 	} else {
 		came_up(w, h);
 	}
@@ -756,7 +762,7 @@ static void proven(struct wire *w)
 {
 	struct wsd_peer_hello hello = {
 		.min_version = WSD_PEER_VERSION_MIN, .max_version = WSD_PEER_VERSION_MAX, .sessions_max = SESSIONS_MAX,
-		.boot = w->all->boot,
+		.boot = w->all->boot, .road = w->all->road,
 	};
 	struct far *f;
 
@@ -1190,6 +1196,7 @@ int link_init(struct server *srv)
 		return -ENOMEM;
 	l->srv = srv;
 	l->times = default_times;
+	l->road = WSD_REMOTE_VERSION + (secure_getenv("WSD_TEST_ROAD") != NULL);
 	TAILQ_INIT(&l->wires);
 	r = -EIO;
 	if (gnutls_rnd(GNUTLS_RND_NONCE, l->host_id, sizeof(l->host_id)) || gnutls_rnd(GNUTLS_RND_NONCE, &l->boot, sizeof(l->boot)) ||

@@ -46,6 +46,7 @@ enum link_why {
 	LINK_SILENT,	/* no answer in time */
 	LINK_NO_KEY,	/* there is somebody, without our key */
 	LINK_VERSION,	/* speaks no version that we do */
+	LINK_ROAD,	/* its clients' road is another than ours: another build */
 	LINK_SELF,	/* it is this daemon */
 	LINK_BROKEN,	/* said something that cannot be */
 	LINK_CLOSED,	/* it went, in good order */

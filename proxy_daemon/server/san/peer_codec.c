@@ -13,7 +13,7 @@ static const struct shape {
 	bool known, about_session, tail;
 	uint16_t grown;		/* with what was appended since; what a sender lacks of it is zero. 0: nothing was */
 } shapes[_WSD_PEER_TYPES] = {
-	[WSD_PEER_HELLO] = { sizeof(struct wsd_peer_hello), true, false, false },
+	[WSD_PEER_HELLO] = { WSD_PEER_HELLO_V1, true, false, false, sizeof(struct wsd_peer_hello) },
 	[WSD_PEER_PING] = { sizeof(struct wsd_peer_ping), true, false, false },
 	[WSD_PEER_PONG] = { sizeof(struct wsd_peer_ping), true, false, false },
 	[WSD_PEER_BYE] = { sizeof(struct wsd_peer_reason), true, false, false },

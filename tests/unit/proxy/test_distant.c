@@ -783,6 +783,32 @@ Test(distant, the_way_leads_elsewhere)
 	cr_expect_eq(answer_once_seen(), WSD_R_NO_RDMA);
 }
 
+/* the peer's host was upgraded, and this one not, or the other way round: both stay on TCP and say why */
+Test(distant, another_version_of_the_road)
+{
+	struct fake f[2] = { 0 };
+	struct pair p;
+	struct proxy_san_offer x = proof(0, 0), y = proof(1, 0);
+	struct wsd_msg_status_peer peer;
+	unsigned i;
+
+	NEED_NET();
+	kill_daemon(1);
+	setenv("WSD_TEST_ROAD", "1", 1);
+	start_host(1, KEY);
+	unsetenv("WSD_TEST_ROAD");
+	p = connection();
+	offer_at(0, &f[0], &p, &x);
+	cr_expect_eq(answer(&f[0]).reason, WSD_R_PEER_VERSION);
+	offer_at(1, &f[1], &p, &y);
+	cr_expect_eq(answer(&f[1]).reason, WSD_R_PEER_VERSION);
+	for (i = 0; i < 2; i++) {
+		cr_assert(peer_of(i, &peer));
+		cr_expect_str_eq(peer.why, "it is another build, whose RDMA sessions differ");
+	}
+	done(f, &p);
+}
+
 /* nobody there: refused at once, nothing waits */
 Test(distant, no_daemon_there)
 {

@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <wsd/remote_session.h>
+
 #include "proxy_daemon/server/conn.h"
 #include "proxy_daemon/server/end.h"
 #include "proxy_daemon/server/san/distant.h"
@@ -371,7 +373,7 @@ static uint32_t raw_bye(struct raw *w)
 }
 
 static const struct wsd_peer_hello raw_hello_body = {
-	.min_version = 1, .max_version = 1, .sessions_max = 1, .host_id = "a raw peer, yes", .boot = 7,
+	.min_version = 1, .max_version = 1, .sessions_max = 1, .host_id = "a raw peer, yes", .boot = 7, .road = WSD_REMOTE_VERSION,
 };
 
 static void raw_join(struct raw *w, struct host *h, uint8_t from, const struct wsd_peer_hello *hello)
@@ -842,6 +844,30 @@ Test(link, speaks_the_highest_common_version, .timeout = 60)
 	cr_expect(RUN_UNTIL(b.messages == 1));
 	cr_expect_eq(b.last.id, 6);
 	raw_close(&w);
+	link_fini(&b.srv);
+}
+
+/* two builds whose control words or frames differ must not meet on the road */
+Test(link, needs_the_same_road_on_both_hosts, .timeout = 60)
+{
+	static struct host b;
+	static struct raw w;
+	struct wsd_peer_hello h = raw_hello_body;
+
+	host_start(&b, 3, good_key);
+	h.road = WSD_REMOTE_VERSION + 1;
+	cr_expect_eq(bye_after(&b, &h), WSD_PEER_BYE_VERSION);
+	h.road = WSD_REMOTE_VERSION - 1;
+	cr_expect_eq(bye_after(&b, &h), WSD_PEER_BYE_VERSION);
+	/* one from before it was said */
+	cr_assert_eq(raw_shake(&w, 2, 3, good_key, "wsd-peer/1", psk_only), 0);
+	raw_send(&w, WSD_PEER_HELLO, 0, &raw_hello_body, WSD_PEER_HELLO_V1, NULL, 0);
+	cr_expect_eq(raw_bye(&w), WSD_PEER_BYE_VERSION);
+	raw_close(&w);
+	settle();
+	cr_expect_eq(b.ups, 0);
+	cr_expect_eq(bye_after(&b, &raw_hello_body), 0);
+	cr_expect_eq(b.ups, 1);
 	link_fini(&b.srv);
 }
 
