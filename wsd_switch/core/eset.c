@@ -46,6 +46,7 @@
 #define WOKEN_FOREIGN	2u	/* a cookie that is none of ours: a parent's, in a set that it shares with us */
 #define BAD_EVENTS	(EPOLLONESHOT | EPOLLEXCLUSIVE)
 #define IN_EVENTS	(EPOLLIN | EPOLLRDNORM)
+#define OUT_EVENTS	(EPOLLOUT | EPOLLWRNORM)
 #define EVENT_BITS	(EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | \
 			 EPOLLWRBAND | EPOLLMSG)
 #define FD_TOP_MAX	8192	/* the kernel's table, which each fork copies, grows with the highest number */
@@ -1522,6 +1523,8 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 	if (et) {
 		e = road_edge_in(t, r, kernel, e);
 		e |= road_edge_out(r, wanted);
+		if ((e & IN_EVENTS) && !reported && (wanted & ask & OUT_EVENTS & ~e))
+			e |= kernel_part(r) & wanted & ask & OUT_EVENTS;	/* an edge shows all that is ready */
 	} else if (e && !reported && (wanted & ask & ~IN_EVENTS)) {
 		e |= kernel_part(r) & wanted & ask & ~IN_EVENTS;	/* what TCP would report together is reported together */
 	}

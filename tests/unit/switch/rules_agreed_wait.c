@@ -472,6 +472,28 @@ static void asks_without_sleeping(uint32_t et)
 Test(waits, asks_without_sleeping) { asks_without_sleeping(0); }
 Test(waits, asks_without_sleeping_et) { asks_without_sleeping(EPOLLET); }
 
+/* an edge shows all that is ready, as TCP's does (twin seed 7007 over RDMA) */
+Test(waits, edge_shows_both)
+{
+	struct epoll_event ev;
+
+	make_ends(NULL);
+	nonblock(b);
+	set_make(b, EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP);
+	framed();
+	while (epoll_wait(ep, &ev, 1, 0) > 0)
+		;
+	for (int i = 0; i < 3; i++) {
+		send_x("x");
+		fake_step(X, 8);
+		cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 1);
+		cr_assert_eq(ev.events, EPOLLIN | EPOLLOUT, "%#x", ev.events);
+		cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 0);
+		if (i == 1)
+			expect_str(b, 8, "xx");
+	}
+}
+
 /* two registrations with the same data: events cannot be told apart */
 Test(waits, g18_same_data)
 {
