@@ -155,6 +155,29 @@ static void end_half_close(struct tw *t, int a, unsigned detail)
 	}
 }
 
+/*
+ * Over RDMA that the peer has left comes by the daemons, behind the kernel's own end of the connection, and until then the ring takes what is sent; as
+ * TCP does over a network, a round trip long. How many sends that are is no result: it is sent until one is refused.
+ */
+static void until_refused(struct tw *t)
+{
+	uint64_t end = tw_now_us() + 5000000;
+	ssize_t r;
+
+	if (!t->device)
+		return;
+	do {
+		tw_fill(t, t->buf, 10);
+		r = send(t->fd, t->buf, 10, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (r > 0)
+			t->tx += (uint64_t)r;
+		else if (errno != EAGAIN)
+			break;
+		poll(NULL, 0, 1);
+	} while (tw_now_us() < end);
+	tw_log(t, "sent until %s", r < 0 ? strerrorname_np(errno) : "NEVER REFUSED");
+}
+
 /* @a closes with everything read, or with bytes unread, or asks for a reset; @b finds out in several ways. */
 static void end_close(struct tw *t, int a, unsigned kind, unsigned detail)
 {
@@ -195,6 +218,7 @@ static void end_close(struct tw *t, int a, unsigned kind, unsigned detail)
 		default:
 			break;
 		}
+		until_refused(t);
 		if (kind == 0 || kind == 3) {
 			/* the first bytes after a close are answered by a reset */
 			struct tw_kernel k;
