@@ -36,7 +36,7 @@
  * The number of the road: what lies in this memory, what the cards write into the other end's, frames, and what the ends and their daemons do about
  * them. A daemon names it in its HELLO, and there is a link between equal ones only; clients compare it with the header's. Raise it with every change
  * after which an end of the build before would misunderstand, or wait for, one of this: a word that means something else, a word that must be answered.
- *   1: until session 7 of issue 8. 2: `plain` and WSD_CREDIT_NOW, a grant that is taken back unused is told by the daemons
+ *   1: until session 7 of issue 8. 2: `plain` and WSD_CREDIT_NOW, a grant that is taken back unused, and `plain` where the card cannot, told by the daemons
  */
 #define WSD_REMOTE_VERSION	2u
 #define WSD_REMOTE_PAGE		4096u
