@@ -93,7 +93,7 @@ static inline __attribute__((always_inline)) ssize_t recv_buf(struct call *k, in
 	ssize_t r;
 
 	may_cancel(k);
-	r = conn_agreed(k->c) ? agreed_recv_quick(k->t, k->c, buf, n, flags) : 0;
+	r = conn_agreed(k->c) ? agreed_recv_soon(k->t, k->c, buf, n, flags) : 0;
 	if (unlikely(!r)) {
 		io = (struct iovec){ buf, n < 0x7ffff000u ? n : 0x7ffff000u };
 		v = (struct vec){ &io, 1, 0, io.iov_len };

@@ -178,6 +178,9 @@ void road_frame_header(const struct road *r, uint8_t out[WSD_FRAME_SIZE]);
 #define ROAD_POLL_US	500		/* a sender asks the device, whose completions nobody took meanwhile: for errors, and for what it keeps back */
 #define ROAD_QUIET_US	30e6		/* A9: middle boxes forget a connection without TCP bytes */
 #define ROAD_FLOOD	64u		/* small sends without a receive, ... */
+#define ROAD_CLOCK_LOOKS 4		/* of a spin between two looks at the clock */
+#define ROAD_SOFT_LOOKS	8		/* ... before a software device has the CPU: more often is a system call a look */
+#define ROAD_SPIN_VAIN	8		/* spins one after the other that brought nothing: then only now and then */
 #define ROAD_FLOOD_GAP_US 50		/* ... and with no longer pause between them: before that they take the ring */
 #define ROAD_CREDIT_PART 4u		/* of the ring: credit is told after so much, ... */
 #define ROAD_CREDIT_LAG	(64u << 10)	/* ... or this: what a return repeats must go into TCP's buffers, though nobody reads meanwhile (A4) */
@@ -232,6 +235,7 @@ bool batch_ask(struct thr *t, struct conn *c, int fd, unsigned *nap_ms);
 /* ---- agreed_quick.c: all n bytes, or 0: not this one, and nothing was changed. errno is left alone ---- */
 ssize_t agreed_send_quick(struct thr *t, struct conn *c, const void *buf, size_t n, int flags);
 ssize_t agreed_recv_quick(struct thr *t, struct conn *c, void *buf, size_t n, int flags);
+ssize_t agreed_recv_soon(struct thr *t, struct conn *c, void *buf, size_t n, int flags);	/* who may wait spins for a moment */
 void agreed_quick(bool set);		/* for tests of the long way */
 
 /* ---- agreed_grow.c ---- */
@@ -335,7 +339,14 @@ int road_sleep(struct thr *t, struct conn *c, int fd, short events, int64_t unti
 /* look at the road, and now and then at fd, for a moment without sleeping; true: look again. changes: road_changes() before the last look */
 bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t changes);
 void road_poll(struct road *r, unsigned us);	/* take completions, if nobody did for so long */
-void road_pause(const struct road *r, unsigned looks);	/* between two looks of who spins; how many there were */
+/* between two looks of who spins; how many there were. A software device works on the CPUs that we spin on */
+static inline void road_pause(const struct road *r, unsigned looks)
+{
+	if (!(r->p.caps & WSD_ROAD_SOFT))
+		_mm_pause();
+	else if (looks % ROAD_SOFT_LOOKS == 0)
+		sched_yield();
+}
 int64_t agreed_timeout(struct conn *c, int fd, int name);	/* when a call that begins now is over, by SO_RCVTIMEO or SO_SNDTIMEO; 0: never */
 int64_t road_now(void);			/* CLOCK_MONOTONIC, ns */
 struct pollfd;

@@ -8,13 +8,17 @@
  * Invariants:
  *   - the answer 0 is always right: nothing was changed, and the long way does it;
  *   - what is done is what step(), framed() and take_ring() do in that state; whatever they look at first, below the same lock, is looked
- *     at here, or makes the answer 0. Nothing here waits, asks the kernel, or touches the device but for the one put.
+ *     at here, or makes the answer 0. Nothing here sleeps, asks the kernel, or touches the device but for the one put, and looks.
+ *
+ * A round trip by a device in software, or a fast one, is as long as what its ends do between two posts: so who waits for an answer looks for it at once,
+ * for a moment, before the long way sees to all that may be due before a sleep (agreed_recv_soon()).
  *
  * A receive fills the whole buffer or is not done here: with fewer bytes the kernel would have to be asked for more (A3: frames).
  */
 #include "wsd_switch/core/agreed.h"
 
 #define QUICK_MAX	4096u	/* more is copied for longer than all this takes */
+#define SOON_US		20	/* an answer that comes within this is waited for here */
 
 static bool on = true;
 
@@ -123,17 +127,19 @@ static bool may_take(const struct conn *c, const struct road *r, uint64_t taken,
 	       (!__atomic_load_n(&r->ctl->want.size, __ATOMIC_RELAXED) || r->told_ring1 || r->grow_failed);
 }
 
-ssize_t agreed_recv_quick(struct thr *t, struct conn *c, void *buf, size_t len, int flags)
+static inline __attribute__((always_inline)) bool may_recv(const struct conn *c, const struct road *r, size_t len, int flags)
 {
-	struct road *r = road_of(c);
+	return len && len <= QUICK_MAX && !(flags & ~(MSG_DONTWAIT | MSG_WAITALL)) && calm(c, r) && !lowat_any(c);
+}
+
+static inline __attribute__((always_inline)) ssize_t take(struct thr *t, struct conn *c, struct road *r, void *buf, uint32_t n)
+{
 	struct wsd_remote *rs = r->rs;
-	uint32_t n = (uint32_t)len, lag;
 	const uint8_t *at;
 	uint64_t taken;
 	ssize_t ret = 0;
+	uint32_t lag;
 
-	if (unlikely(!len || len > QUICK_MAX || (flags & ~(MSG_DONTWAIT | MSG_WAITALL)) || !calm(c, r) || lowat_any(c)))
-		return 0;
 	sig_hold();
 	if (unlikely(!lock_try(&c->s->rx_lock, thr_tid(t))))
 		goto out;
@@ -151,4 +157,67 @@ unlock:
 out:
 	sig_release();
 	return ret;
+}
+
+ssize_t agreed_recv_quick(struct thr *t, struct conn *c, void *buf, size_t len, int flags)
+{
+	struct road *r = road_of(c);
+
+	return likely(may_recv(c, r, len, flags)) ? take(t, c, r, buf, (uint32_t)len) : 0;
+}
+
+/* nothing at all is there, and it comes by the ring, if it comes */
+static bool may_look(const struct conn *c, const struct road *r)
+{
+	const struct wsd_remote *rs = r->rs;
+
+	return GET(rs->head) == GET(rs->taken) && GET(rs->ystate) == WSD_Y_FRAMED && !GET(r->by_frames) && !GET(c->s->nonblock) &&
+	       cfg.spin_us > 0 && GET(r->vain) < ROAD_SPIN_VAIN;
+}
+
+/* the road of c is the same, and may be used as before */
+static inline bool still(const struct conn *c, const struct road *r, int flags)
+{
+	return conn_agreed(c) && road_of(c) == r && may_recv(c, r, 1, flags);
+}
+
+ssize_t agreed_recv_soon(struct thr *t, struct conn *c, void *buf, size_t len, int flags)
+{
+	struct road *r = road_of(c);
+	uint32_t changes = road_changes(r), seen;
+	uint64_t until = 0;
+	unsigned looks = 0;
+	ssize_t k;
+
+	if (unlikely(!may_recv(c, r, len, flags)))
+		return 0;
+	k = GET(r->rs->head) != GET(r->rs->taken) ? take(t, c, r, buf, (uint32_t)len) : 0;
+	if (k || (flags & MSG_DONTWAIT) || !may_look(c, r))
+		return k;
+	for (;;) {
+		sig_hold();
+		r->p.poll(r->p.conn);
+		sig_release();
+		seen = road_changes(r);
+		if (seen != changes) {
+			if (!still(c, r, flags))
+				return 0;
+			if (GET(r->rs->head) != GET(r->rs->taken)) {
+				atomic_store_explicit(&r->polled, tsc_now(), memory_order_relaxed);
+				if (GET(r->vain))
+					atomic_store_explicit(&r->vain, 0, memory_order_relaxed);
+				return take(t, c, r, buf, (uint32_t)len);
+			}
+			changes = seen;
+		}
+		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
+			return 0;
+		road_pause(r, ++looks);
+		if (looks % ROAD_CLOCK_LOOKS)
+			continue;
+		if (!until)
+			until = tsc_now() + (uint64_t)US(cfg.road_spin_us < SOON_US ? cfg.road_spin_us : SOON_US);
+		else if ((int64_t)(tsc_now() - until) > 0)
+			return 0;
+	}
 }

@@ -157,6 +157,17 @@ static bool ask_end(struct conn *c)
 }
 
 /* the kernel's end of stream, or a part of a header before it. 1: that is the end; 0: *n, look again; -errno */
+enum { TS_CLOSE = 7 };		/* tcpi_state: <netinet/tcp.h> has it, which <linux/tcp.h> bars */
+
+/* The socket is closed though our FIN never went: it was reset, and that was told, by whatever call. What TCP says then is end of stream */
+static bool was_reset(const struct conn *c, int fd)
+{
+	int state, inq;
+	uint64_t k;
+
+	return !(atomic_load(&c->s->flags) & S_SHUT_WR) && off_kernel_c(fd, &k, &state, &inq) == 0 && state == TS_CLOSE;
+}
+
 static int at_fin(struct conn *c, int fd, struct need *n)
 {
 	struct road *r = road_of(c);
@@ -168,6 +179,8 @@ static int at_fin(struct conn *c, int fd, struct need *n)
 		return broken(c, fd, "the end of the stream cannot be had");
 	if (atomic_load(&c->s->flags) & S_SHUT_RD)
 		return 1;	/* whether a FIN came or not: nothing is there, and nothing is waited for */
+	if (was_reset(c, fd))
+		return 1;
 	if (!ask_end(c))
 		return broken(c, fd, "the stream ended without saying where, and no daemon knows");
 	n->no_kernel = true;

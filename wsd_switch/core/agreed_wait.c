@@ -24,12 +24,9 @@
 #define SLICE_MS	10
 #define BUSY_NAP_MS	1	/* others' completions keep the device from being armed */
 #define ARM_TRIES	4
-#define CLOCK_LOOKS	4		/* of a spin between two looks at the clock */
 #define SPIN_ASK_US	50		/* TCP is looked at meanwhile: after so long, then half as often each time, */
 #define SPIN_ASK_MOST_US 100		/* down to this */
-#define SOFT_LOOKS	8		/* ... and a software device has the CPU after so many looks: more often is a system call a look */
-#define SPIN_VAIN	8		/* spins one after the other that brought nothing; then one of ... */
-#define SPIN_AGAIN	16
+#define SPIN_AGAIN	16		/* ... after ROAD_SPIN_VAIN is tried */
 #define WAITERS_MAX	128
 #define SETS_MAX	96	/* of them for sets, which keep theirs */
 
@@ -298,20 +295,6 @@ void road_poll(struct road *r, unsigned us)
 	atomic_store_explicit(&r->polled, now, memory_order_relaxed);
 }
 
-/* a software device works on the CPUs that we spin on */
-static inline void pause_a_look(const struct road *r, unsigned looks)
-{
-	if (!(r->p.caps & WSD_ROAD_SOFT))
-		_mm_pause();
-	else if (looks % SOFT_LOOKS == 0)
-		sched_yield();
-}
-
-void road_pause(const struct road *r, unsigned looks)
-{
-	pause_a_look(r, looks);
-}
-
 /* 1: look again, 0: nothing came, -1: a signal did */
 static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t changes)
 {
@@ -330,8 +313,8 @@ static int spin(struct thr *t, struct road *r, int fd, short events, uint32_t ch
 		}
 		if (unlikely(atomic_load_explicit(&t->sig_any, memory_order_relaxed)))
 			return -1;
-		pause_a_look(r, ++looks);
-		if (looks % CLOCK_LOOKS)
+		road_pause(r, ++looks);
+		if (looks % ROAD_CLOCK_LOOKS)
 			continue;
 		now = tsc_now();
 		if (now - t0 > most)
@@ -357,7 +340,7 @@ bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t cha
 	if (!road_mine(r) || cfg.spin_us <= 0)
 		return false;
 	/* nothing has come in time for a while: it is tried now and then */
-	if (vain >= SPIN_VAIN && vain % SPIN_AGAIN) {
+	if (vain >= ROAD_SPIN_VAIN && vain % SPIN_AGAIN) {
 		atomic_store_explicit(&r->vain, vain + 1, memory_order_relaxed);
 		return false;
 	}

@@ -1097,6 +1097,30 @@ Test(calls, error_of_a_return_is_told)
 	expect_err(send(a, "x", 1, MSG_NOSIGNAL), EPIPE);
 }
 
+/* ... once: behind it is the end of the stream, which no daemon has to be asked for (twin seed 7007 over RDMA) */
+static void behind_a_reset(bool by_recv)
+{
+	struct pollfd p;
+	socklen_t l = sizeof(int);
+	int e = 0;
+
+	framed();
+	reset_by(a);
+	p = (struct pollfd){ b, POLLRDHUP, 0 };
+	cr_assert_eq(real.poll(&p, 1, 10000), 1);
+	if (by_recv) {
+		expect_err(recv(b, back, 8, 0), ECONNRESET);
+	} else {
+		cr_assert_eq(getsockopt(b, SOL_SOCKET, SO_ERROR, &e, &l), 0);
+		cr_assert_eq(e, ECONNRESET);
+	}
+	cr_expect_eq(recv(b, back, 8, MSG_DONTWAIT), 0);
+	cr_expect_eq(recv(b, back, 8, 0), 0);
+}
+
+Test(calls, behind_a_reset_is_the_end) { behind_a_reset(true); }
+Test(calls, behind_a_reset_that_was_asked_for_is_the_end) { behind_a_reset(false); }
+
 /* the same where the receive itself has the return sent */
 Test(calls, error_of_a_return_is_told_in_recv)
 {

@@ -232,6 +232,57 @@ Test(quick, recv_of_another_kind)
 	cr_expect_eq(quick_recv(N, 0), 0, "nothing is there");
 }
 
+static ssize_t soon(size_t n, int flags)
+{
+	struct thr *t = cs_enter();
+	ssize_t k = agreed_recv_soon(t, cb, back, n, flags);
+
+	cs_leave(t);
+	return k;
+}
+
+/* it looks where only that may bring bytes and the caller may wait, and leaves all else, and longer waits, to the long way */
+Test(quick, an_answer_that_comes_soon)
+{
+	int spin = cfg.spin_us;
+	uint32_t polls;
+
+	calm(NULL);
+	cr_assert_eq(quick_send(N, 0), (ssize_t)N);
+	cr_expect_eq(soon(N, MSG_DONTWAIT), 0, "no look");
+	cr_expect_eq(soon(N, MSG_PEEK), 0);
+	cb->s->nonblock = 1;
+	cr_expect_eq(soon(N, 0), 0);
+	cb->s->nonblock = 0;
+	cfg.spin_us = 0;
+	cr_expect_eq(soon(N, 0), 0, "told not to spin");
+	cfg.spin_us = spin;
+	Y->r->vain = ROAD_SPIN_VAIN;
+	cr_expect_eq(soon(N, 0), 0, "it was in vain so far");
+	Y->r->vain = 1;
+	Y->r->by_frames = true;
+	cr_expect_eq(soon(N, 0), 0, "they come by TCP");
+	Y->r->by_frames = false;
+	cr_expect_eq(atomic_load(&Y->rs->head), atomic_load(&Y->rs->taken), "nobody looked");
+	cr_assert_eq(soon(N, 0), (ssize_t)N);
+	cr_expect_eq(Y->r->vain, 0);
+	cr_assert_eq(memcmp(back, big, N), 0);
+	/* less than is wanted: at once, for the long way's answer */
+	cr_assert_eq(quick_send(N, 0), (ssize_t)N);
+	cr_expect_eq(soon(N + 1, 0), 0);
+	cr_assert_eq(soon(N, 0), (ssize_t)N);
+	/* nothing: it ends, after a few looks */
+	polls = Y->polls;
+	cr_assert_eq(soon(N, 0), 0);
+	cr_expect_gt(Y->polls, polls + 1);
+	/* something became due while it looked */
+	cr_assert_eq(quick_send(N, 0), (ssize_t)N);
+	Y->rs->leave = 1;
+	cr_expect_eq(soon(N, 0), 0);
+	Y->rs->leave = 0;
+	cr_assert_eq(soon(N, 0), (ssize_t)N);
+}
+
 /* over the ring's end, up to its last byte, and with credit told in time: many small ones of any length */
 Test(quick, bytes_are_the_same)
 {
