@@ -344,7 +344,9 @@ int main(int argc, char **argv)
 		waitpid(pid, &st, 0);
 		pid = 0;
 	}
-	if (has("poll-in"))
+	if (has("nothing"))	/* "nothing-first-error" is no "error" */
+		;
+	else if (has("poll-in"))
 		look_poll(fd, POLLIN, sleeps ? 10000 : 0, false);
 	else if (has("poll"))
 		look_poll(fd, has("out") ? POLLOUT : POLLIN | POLLRDHUP, sleeps ? 10000 : 0, has("out") || has("half"));
