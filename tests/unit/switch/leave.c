@@ -31,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../twin/twin.h"
+
 #define ROUNDS	64
 #define UNREAD	3000
 #define DATA	700
@@ -104,6 +106,22 @@ static void sends(int fd, size_t n)
 		die("send");
 }
 
+/* for leave-ring: so many of the unread bytes lie in the ring, as the kernel does not have them */
+static void say_in_ring(int fd)
+{
+	const char *path = getenv("LEAVE_IN_RING");
+	int all_of_it = 0, in_kernel = 0;
+	FILE *f;
+
+	if (!path)
+		return;
+	if (ioctl(fd, FIONREAD, &all_of_it) || tw_raw_ioctl(fd, FIONREAD, &in_kernel))
+		die("FIONREAD");
+	f = fopen(path, "we");
+	if (!f || fprintf(f, "%d\n", all_of_it - in_kernel) < 0 || fclose(f))
+		die("LEAVE_IN_RING");
+}
+
 static void child(int port, int parent)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -124,6 +142,7 @@ static void child(int port, int parent)
 	for (i = 0; i < 10000 && (ioctl(fd, FIONREAD, &n) || n != UNREAD); i++)
 		usleep(500);
 	until(&gone[0], 2);
+	say_in_ring(fd);
 	if (has("sleep"))
 		until_asleep(parent);
 	if (has("half") || has("alive")) {
