@@ -663,6 +663,7 @@ static bool swap_owner(struct end *e, struct conn *c, uint64_t cookie, int fd)
 	}
 	c->n_ends++;
 	e->conn = c;
+	e->owner_gone = false;
 	e->pid = c->pid;
 	e->uid = c->uid;
 	e->fd = fd;
@@ -767,6 +768,7 @@ void end_conn_gone(struct conn *c)
 	HASH_ITER(hh_conn, c->ends, e, tmp) {
 		if ((e->state == END_PAIRED && e->session) || (e->rdma && e->rdma->state == REMOTE_LIVE)) {
 			detach_conn(e);
+			e->owner_gone = true;
 			check_soon(e, 0);	/* its peer may wait for the answer (G21) */
 		} else {
 			end_free(e);
@@ -776,7 +778,7 @@ void end_conn_gone(struct conn *c)
 
 /* ---- does anybody hold it? ---- */
 
-enum held { HELD_YES, HELD_NO, HELD_UNKNOWN };
+enum held { HELD_YES, HELD_NO, HELD_UNKNOWN, HELD_FORGOTTEN };
 
 static enum held is_held(const struct end *e)
 {
@@ -790,13 +792,13 @@ static enum held is_held(const struct end *e)
 	if (r == 0)
 		return d.inode ? HELD_YES : HELD_NO;
 	/* reset, or closed on both sides: the kernel has forgotten a socket that may be held yet.
-	 * Then its holder still reads what the ring has. */
+	 * Then its holder still reads what the ring has: who offered it, or a child of his, or another number of his. */
 	if (!e->conn)
-		return HELD_NO;
+		return e->owner_gone ? HELD_NO : HELD_FORGOTTEN;
 	r = proc_socket_inode(e->pid, e->fd, &inode);
 	if (r < 0)
 		return HELD_UNKNOWN;
-	return r == 0 && inode == e->inode ? HELD_YES : HELD_NO;
+	return r == 0 && inode == e->inode ? HELD_YES : HELD_FORGOTTEN;
 }
 
 /* nobody holds its socket (G21) */
@@ -819,9 +821,15 @@ static int on_check(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct end *e = data;
 
-	if (is_held(e) == HELD_NO) {
+	switch (is_held(e)) {
+	case HELD_NO:
 		end_left(e);
 		return 0;
+	case HELD_FORGOTTEN:
+		end_free(e);
+		return 0;
+	default:
+		break;
 	}
 	e->check_delay_us *= 2;
 	if (e->check_delay_us > CHECK_HELD_US)
@@ -883,15 +891,21 @@ void end_sweep(struct server *srv, unsigned max)
 	struct end *e;
 
 	while (max--) {
+		enum held held;
+
 		e = end_cursor_next(cur);
 		if (!e) {
 			cur->next = TAILQ_FIRST(&srv->ends);
 			return;
 		}
-		if (is_held(e) == HELD_NO) {
+		held = is_held(e);
+		if (held == HELD_NO || held == HELD_FORGOTTEN) {
 			if (e->state == END_WAITING)
 				end_refuse(e, WSD_R_NOT_TCP);
-			end_left(e);
+			if (held == HELD_NO)
+				end_left(e);
+			else
+				end_free(e);
 		} else if (e->state == END_WAITING) {
 			look_for_peer(e);
 		} else if (!e->check) {

@@ -64,6 +64,7 @@ struct end {
 	struct distant *distant;	/* WAITING for an end on another host (san/distant.h) */
 	struct remote *rdma;		/* REMOTE */
 	bool attached, given_up;	/* given_up: withdrawn, TCP for good */
+	bool owner_gone;		/* ... without closing it: the process ended, or executed another program */
 	sd_event_source *check;		/* the next look whether it is still held */
 	uint64_t check_delay_us;
 };

@@ -175,6 +175,7 @@ static int get_nodelay(struct conn *c, int fd, void *val, socklen_t *len)
 
 WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
+	socklen_t room;
 	struct call k;
 	int r;
 
@@ -193,7 +194,7 @@ WSD_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len
 		return r;
 	}
 	if (level == SOL_SOCKET && name == SO_ERROR && unlikely(unread_maybe(k.c, POLLRDHUP)) && unread_look(k.c, fd) &&
-	    val && len && *len >= sizeof(int)) {
+	    fault_copy(&room, len, sizeof(room)) && room >= sizeof(int) && fault_copy(val, val, sizeof(int))) {
 		int e = unread_error(k.c, fd);
 
 		r = real.getsockopt(fd, level, name, val, len);

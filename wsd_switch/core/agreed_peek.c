@@ -287,20 +287,22 @@ bool agreed_news(struct thr *t, struct conn *c, int fd, bool ask, uint64_t *told
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 	const struct wsd_remote *rs = road_of(c)->rs;
 	uint32_t y = atomic_load(&rs->ystate);
-	bool news = true;
+	bool news = true, asked;
 	uint64_t C;
 	int q = 0;
 
 	if ((y != WSD_Y_FRAMED && y != WSD_Y_DROPPING) || !agreed_lock(t, c, fd, &c->s->rx_lock))
 		return true;
+	/* before the walks: what comes from here on has an edge of its own */
 	C = atomic_load(&c->s->C);
+	asked = real.ioctl(fd, SIOCINQ, &q) == 0;
 	if (ask && (C < *told_C || atomic_load(&rs->taken) < atomic_load(&rs->head) || atomic_load(&rs->taken) < atomic_load(&rs->filled)) &&
 	    !lowat_any(c) && poll_now(&p) == 0) {
 		ssize_t all = agreed_ahead(c, fd, NULL, 0, NULL);
 
 		news = all <= 0 || all != ahead_to(c, fd, NULL, 0, NULL, *told_C);
 	}
-	if (real.ioctl(fd, SIOCINQ, &q) == 0)
+	if (asked)
 		*told_C = C + (uint32_t)q;
 	agreed_unlock(&c->s->rx_lock);
 	return news;

@@ -172,7 +172,7 @@ static bool may_look(const struct conn *c, const struct road *r)
 	const struct wsd_remote *rs = r->rs;
 
 	return GET(rs->head) == GET(rs->taken) && GET(rs->ystate) == WSD_Y_FRAMED && !GET(r->by_frames) && !GET(c->s->nonblock) &&
-	       cfg.spin_us > 0 && GET(r->vain) < ROAD_SPIN_VAIN;
+	       cfg.spin_us > 0 && cfg.road_spin_us > 0 && GET(r->vain) < ROAD_SPIN_VAIN;
 }
 
 /* the road of c is the same, and may be used as before */

@@ -156,18 +156,22 @@ static bool ask_end(struct conn *c)
 	return tsc_now() - r->end_when <= (uint64_t)US(END_WAIT_US);
 }
 
-/* the kernel's end of stream, or a part of a header before it. 1: that is the end; 0: *n, look again; -errno */
 enum { TS_CLOSE = 7 };		/* tcpi_state: <netinet/tcp.h> has it, which <linux/tcp.h> bars */
 
-/* The socket is closed though our FIN never went: it was reset, and that was told, by whatever call. What TCP says then is end of stream */
-static bool was_reset(const struct conn *c, int fd)
+/*
+ * The socket is closed, and neither our FIN went nor the peer's came: it was reset, and that was told, by whatever call. What TCP says then is end
+ * of stream. A reset behind the peer's FIN (one octet more than ours) is none of this: what came before the FIN is to be had.
+ */
+static bool was_reset(struct conn *c, int fd)
 {
 	int state, inq;
 	uint64_t k;
 
-	return !(atomic_load(&c->s->flags) & S_SHUT_WR) && off_kernel_c(fd, &k, &state, &inq) == 0 && state == TS_CLOSE;
+	return !(atomic_load(&c->s->flags) & S_SHUT_WR) && !atomic_load(&road_of(c)->rs->end_valid) &&
+	       off_kernel_c(fd, &k, &state, &inq) == 0 && state == TS_CLOSE && k == atomic_load(&c->s->C);
 }
 
+/* the kernel's end of stream, or a part of a header before it. 1: that is the end; 0: *n, look again; -errno */
 static int at_fin(struct conn *c, int fd, struct need *n)
 {
 	struct road *r = road_of(c);
@@ -179,8 +183,6 @@ static int at_fin(struct conn *c, int fd, struct need *n)
 		return broken(c, fd, "the end of the stream cannot be had");
 	if (atomic_load(&c->s->flags) & S_SHUT_RD)
 		return 1;	/* whether a FIN came or not: nothing is there, and nothing is waited for */
-	if (was_reset(c, fd))
-		return 1;
 	if (!ask_end(c))
 		return broken(c, fd, "the stream ended without saying where, and no daemon knows");
 	n->no_kernel = true;
@@ -231,6 +233,13 @@ static int turn(struct conn *c, int fd, const uint8_t *hdr, struct wsd_frame *f,
 	return r->empties > EMPTIES_MAX ? broken(c, fd, "nothing but empty frames") : e;
 }
 
+static ssize_t no_header(struct conn *c, int fd, struct need *n)
+{
+	int e = was_reset(c, fd) ? 1 : at_fin(c, fd, n);
+
+	return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
+}
+
 /*
  * A header that came in parts is taken as it comes: left in the kernel, a few bytes at the end of a large segment may be charged as much as
  * the whole of it, close the window, and the rest never comes. What was taken is rs->part, [part_C, C). As header()
@@ -248,10 +257,8 @@ static ssize_t header_part(struct conn *c, int fd, struct need *n)
 	while (have < WSD_FRAME_SIZE) {
 		io = (struct iovec){ rs->part + have, WSD_FRAME_SIZE - have };
 		k = road_take(c, fd, &io, 1, 0);
-		if (k == 0) {
-			e = at_fin(c, fd, n);
-			return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
-		}
+		if (k == 0)
+			return no_header(c, fd, n);
 		if (k < 0)
 			return k;
 		cnt_add64(&c->s->over_rx, (uint64_t)k);
@@ -287,10 +294,8 @@ static ssize_t header(struct conn *c, int fd, const struct vec *v, int flags, st
 	k = road_take(c, fd, io, 1, MSG_PEEK);
 	if (k < 0)
 		return k;
-	if (k == 0) {
-		e = at_fin(c, fd, n);
-		return e > 0 ? -ENODATA : e < 0 ? e : -EAGAIN;
-	}
+	if (k == 0)
+		return no_header(c, fd, n);
 	if (k < (ssize_t)sizeof(hdr)) {
 		atomic_store(&rs->part_C, atomic_load(&c->s->C));
 		return header_part(c, fd, n);

@@ -337,7 +337,7 @@ bool road_spin(struct thr *t, struct conn *c, int fd, short events, uint32_t cha
 	uint32_t vain = atomic_load_explicit(&r->vain, memory_order_relaxed);
 	int k;
 
-	if (!road_mine(r) || cfg.spin_us <= 0)
+	if (!road_mine(r) || cfg.spin_us <= 0 || cfg.road_spin_us <= 0)
 		return false;
 	/* nothing has come in time for a while: it is tried now and then */
 	if (vain >= ROAD_SPIN_VAIN && vain % SPIN_AGAIN) {

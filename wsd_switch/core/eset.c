@@ -1161,8 +1161,10 @@ static int reported(struct eset *s, struct epoll_event *ev, int n, bool locked, 
 				if (unlikely(unread_maybe(r->c, ev[j].events))) {
 					enum unread_look look = unread_look(r->c, r->fd);
 
-					if (look == UNREAD_NEWS && (r->events & (EPOLLET | EPOLLONESHOT)) == EPOLLET)
+					if (look == UNREAD_NEWS && (r->events & (EPOLLET | EPOLLONESHOT)) == EPOLLET) {
+						r->round--;	/* the next one has its place */
 						continue;	/* the edge of the reset says both */
+					}
 					if (look == UNREAD_NEWS)
 						ev[j].events = kernel_part(r);
 					ev[j].events |= unread_events(r->c, look);

@@ -23,7 +23,7 @@
 #define RST_US		10000
 #define NAP_US		250
 
-enum { TS_ESTABLISHED = 1, TS_CLOSE = 7, TS_CLOSE_WAIT = 8 };
+enum { TS_TIME_WAIT = 6, TS_CLOSE = 7, TS_CLOSE_WAIT = 8, TS_LAST_ACK = 9, TS_CLOSING = 11 };
 
 static int state_of(int fd)
 {
@@ -87,6 +87,12 @@ static bool both_fins(struct conn *c, int fd)
 	return (atomic_load(&c->s->flags) & S_SHUT_WR) && off_kernel_c(fd, &k, &state, &inq) == 0 && k == atomic_load(&c->s->C) + 1;
 }
 
+static bool fin_came(struct conn *c, int fd, int state)
+{
+	return state == TS_CLOSE_WAIT || state == TS_LAST_ACK || state == TS_CLOSING || state == TS_TIME_WAIT ||
+	       (state == TS_CLOSE && both_fins(c, fd));
+}
+
 enum unread_look unread_look(struct conn *c, int fd)
 {
 	enum unread_look r = UNREAD_NO;
@@ -94,10 +100,14 @@ enum unread_look unread_look(struct conn *c, int fd)
 
 	state = state_of(fd);
 	if (atomic_load(&c->s->flags) & S_UNREAD_RESET) {
+		if (state != TS_CLOSE && !(atomic_load(&c->s->flags) & S_TOLD_RESET)) {
+			provoke(c, fd);		/* another thread is at it */
+			state = state_of(fd);
+		}
 		errno = e;
 		return state == TS_CLOSE ? UNREAD_RESET : UNREAD_TOLD;	/* else the RST was filtered */
 	}
-	if (!left(c) || state == TS_ESTABLISHED || (state == TS_CLOSE && !both_fins(c, fd)) || !asked_daemon(c))
+	if (!left(c) || !fin_came(c, fd, state) || !asked_daemon(c))
 		goto out;
 	log_debug("conn %u (descriptor %d): nobody holds the peer's socket, and %u bytes lie unread there", c->index, fd,
 		  WSD_GATE_HEAD(atomic_load(&c->tx->gate)) - atomic_load(&c->tx->tail));
@@ -124,5 +134,7 @@ int unread_error(struct conn *c, int fd)
 	if (real.getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, &l) < 0)
 		v = 0;
 	errno = e;
+	if (atomic_load(&c->s->flags) & S_TOLD_RESET)
+		return 0;		/* before the RST came */
 	return v == EPIPE ? ECONNRESET : v;
 }

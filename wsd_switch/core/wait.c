@@ -97,13 +97,21 @@ typedef int ask_fn(void *arg, const struct timespec *to);
 static const struct timespec zero_ts;
 static _Atomic bool no_ppoll;	/* a filter around the program refuses it */
 
-static int ask_now(struct thr *t, ask_fn *ask, void *arg)
+/* an error is the call's answer */
+static int ask_again(struct thr *t, ask_fn *ask, void *arg)
 {
-	int r, e = errno;
+	int r;
 
 	cs_leave(t);
 	r = ask(arg, &zero_ts);
 	cs_enter();
+	return r;
+}
+
+static int ask_now(struct thr *t, ask_fn *ask, void *arg)
+{
+	int e = errno, r = ask_again(t, ask, arg);
+
 	errno = e;		/* an error comes again when the wait itself asks */
 	return r;
 }
@@ -666,7 +674,7 @@ int wait_poll(struct thr *t, struct pollfd *p, nfds_t n, const struct timespec *
 		if (unlikely(unread_maybe(w.v[i].c, (uint16_t)p[w.v[i].i].revents)))
 			again |= (look = unread_look(w.v[i].c, w.v[i].fd)) == UNREAD_NEWS || look == UNREAD_TOLD;
 	if (unlikely(again)) {
-		r = ask_now(t, ask_poll, &a);
+		r = ask_again(t, ask_poll, &a);
 		if (r < 0)
 			return r;
 	}
@@ -860,7 +868,7 @@ int wait_select(struct thr *t, int n, fd_set *rs, fd_set *ws, fd_set *es, const 
 		    unread_look(w.v[i].c, w.v[i].fd) == UNREAD_NEWS)
 			again = true;
 	if (unlikely(again)) {
-		r = ask_now(t, ask_select, &a);
+		r = ask_again(t, ask_select, &a);
 		if (r < 0)
 			return r;
 	}

@@ -100,6 +100,16 @@ static void ask_end(struct remote *r)
 		(void)remote_tell(r, WSD_PEER_ASK_END, NULL, 0, NULL, 0);
 }
 
+void remote_say_plain(struct remote *r)
+{
+	struct wsd_peer_plain at = { .tcp_off = r->plain_asked }, is = { .tcp_off = r->plain_owed };
+
+	if (r->plain_due && r->plain_asked)
+		r->plain_due = remote_tell(r, WSD_PEER_PLAIN_AT, &at, sizeof(at), NULL, 0) != 0;
+	if (r->plain_owed && !remote_tell(r, WSD_PEER_PLAIN_IS, &is, sizeof(is), NULL, 0))
+		r->plain_owed = 0;
+}
+
 /* The number is in the memory: who asks may be a process that we do not talk to. An answer may take as long as the link does. */
 static void ask_plain(struct remote *r)
 {
@@ -108,10 +118,11 @@ static void ask_plain(struct remote *r)
 	if (!m.tcp_off)
 		return;
 	r->plain_asked = m.tcp_off;
+	r->plain_due = true;
 	if (r->peer_gone)
 		remote_peer_gone(r);
 	else
-		(void)remote_tell(r, WSD_PEER_PLAIN_AT, &m, sizeof(m), NULL, 0);
+		remote_say_plain(r);
 }
 
 void remote_ask(struct end *e, const struct wsd_msg_san_plain *m)

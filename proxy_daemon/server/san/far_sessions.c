@@ -86,8 +86,8 @@ static void say_again(struct remote *r)
 		(void)remote_tell(r, WSD_PEER_WANT_RETURN, NULL, 0, NULL, 0);
 	if (r->decide_asked)
 		(void)remote_tell(r, WSD_PEER_DECIDE, NULL, 0, NULL, 0);
-	if (r->plain_asked)
-		(void)remote_tell(r, WSD_PEER_PLAIN_AT, &(struct wsd_peer_plain){ r->plain_asked }, sizeof(struct wsd_peer_plain), NULL, 0);
+	r->plain_due = r->plain_asked;
+	remote_say_plain(r);
 	if (r->end_asked && !atomic_load(&r->mem.rs->end_valid))
 		(void)remote_tell(r, WSD_PEER_ASK_END, NULL, 0, NULL, 0);
 	if (r->said_ended) {
@@ -157,10 +157,13 @@ void remote_far_room(struct far *far)
 			continue;
 		to = r->fill_due;
 		r->fill_due = 0;
-		if (!r->end)
+		if (!r->end) {
 			finish(r);	/* for ENDED alone there may have been no room, either */
-		else if (to)
+			continue;
+		}
+		if (to)
 			(void)fill_send(r, to);
+		remote_say_plain(r);
 	}
 }
 

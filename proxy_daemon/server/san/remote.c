@@ -629,9 +629,11 @@ void remote_hear(struct remote *r, const struct peer_msg *m)
 		break;
 	case WSD_PEER_PLAIN_AT:
 		/* first the word, then that it is there: the sender goes on by that */
-		atomic_store(&rs->plain_at, m->body.plain.tcp_off);
-		(void)remote_tell(r, WSD_PEER_PLAIN_IS, &m->body.plain, sizeof(m->body.plain), NULL, 0);
-		break;
+		r->plain_owed = m->body.plain.tcp_off;
+		if (atomic_exchange(&rs->plain_at, r->plain_owed) != r->plain_owed)
+			remote_wake(r);
+		remote_say_plain(r);
+		return;
 	case WSD_PEER_PLAIN_IS:
 		if (!r->plain_asked || m->body.plain.tcp_off != r->plain_asked)
 			return;

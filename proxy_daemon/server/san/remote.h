@@ -61,6 +61,8 @@ struct remote {
 	bool decide_asked, end_asked, want_asked;	/* to be asked again over a new link */
 	bool listed;			/* in the peer's STATE */
 	uint64_t plain_asked;		/* PLAIN_AT was said with this, and not answered; again over a new link. 0: it was not */
+	uint64_t plain_owed;		/* PLAIN_IS is to be said with this; 0: it was */
+	bool plain_due;			/* PLAIN_AT had no room so far */
 	uint32_t last_reason;		/* end is NULL: of the WITHDRAW that is due */
 	uint64_t down_us;		/* since when there is no link; 0: there is */
 	uint64_t fill_due;		/* so far, when the link has room again; 0: nothing is */
@@ -148,6 +150,7 @@ int fill_take(struct remote *r, const struct peer_msg *m);
 uint64_t fill_cursor(const struct remote *r, uint64_t posted);
 /* ask.c: ENDED, once. 0; else it was not said: -ENOBUFS: no room for all of the bytes before it; -ENOTCONN: no link, or nobody there */
 int remote_say_ended(struct remote *r);
+void remote_say_plain(struct remote *r);		/* what is owed of it; again when the link has room */
 /* before GO: this end's client hears why, and it is gone */
 void remote_refuse(struct remote *r, uint32_t reason);
 /* its peer must have been told, and knows nothing of it any more; its end goes on without */

@@ -1118,6 +1118,29 @@ static void behind_a_reset(bool by_recv)
 	cr_expect_eq(recv(b, back, 8, 0), 0);
 }
 
+/* behind a FIN it is not: what came before that is to be had, and the daemons say how much it is */
+Test(calls, behind_a_reset_behind_a_fin_it_is_not)
+{
+	struct pollfd p;
+	ssize_t k = -1;
+	int i;
+
+	framed();
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	cr_assert_eq(real.shutdown(a, SHUT_WR), 0);
+	p = (struct pollfd){ b, POLLRDHUP, 0 };
+	cr_assert_eq(real.poll(&p, 1, 10000), 1);
+	cr_assert_eq(real.send(b, "y", 1, 0), 1);
+	reset_by(a);
+	p = (struct pollfd){ b, 0, 0 };
+	cr_assert_eq(real.poll(&p, 1, 10000), 1);
+	cr_assert(p.revents & POLLHUP);
+	for (i = 0; i < 10 && (k = recv(b, back, 8, MSG_DONTWAIT)) < 0; i++)
+		cr_assert_eq(errno, EAGAIN);
+	cr_assert_eq(k, 1, "a short stream");
+	cr_assert_eq(recv(b, back, 8, 0), 0);
+}
+
 Test(calls, behind_a_reset_is_the_end) { behind_a_reset(true); }
 Test(calls, behind_a_reset_that_was_asked_for_is_the_end) { behind_a_reset(false); }
 

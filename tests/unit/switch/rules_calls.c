@@ -764,6 +764,48 @@ Test(gate, G21_and_to_who_asks_for_it_first)
 	}
 }
 
+/* its FIN has not come: who has shut its own side, and is answered by TCP, waits for nobody's word */
+Test(gate, G21_without_a_fin_nobody_is_asked)
+{
+	struct pollfd p = { a, POLLIN, 0 };
+	struct epoll_event ev = { .events = EPOLLIN, .data.fd = a };
+	int ep = epoll_create1(0);
+
+	left_unread();
+	cr_assert_eq(shutdown(a, SHUT_WR), 0);
+	tcp_str(b, "tcp");
+	wait_inq(a, 3);
+	cr_assert_eq(poll(&p, 1, 0), 1);
+	cr_assert_eq(p.revents, POLLIN);
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, &ev), 0);
+	cr_assert_eq(epoll_wait(ep, &ev, 1, 0), 1);
+	cr_assert_eq(naps, 0);
+	cr_assert_eq(atomic_load(&ca->s->flags) & S_UNREAD_ASKED, 0, "spent");
+	expect_str(a, 3, "tcp");
+}
+
+/* the place of an edge that is left out is the next event's: nobody else gets what that connection has */
+Test(gate, G21_an_edge_that_is_left_out_leaves_its_place)
+{
+	struct epoll_event ev[4] = { { .events = EPOLLIN | EPOLLET, .data.fd = a } };
+	int ep = epoll_create1(0), sv[2], i, n;
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	left_unread();
+	open_gate(ba);
+	put_str(b, "ring");
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, ev), 0);
+	ev[0] = (struct epoll_event){ .events = EPOLLPRI | EPOLLRDHUP, .data.fd = sv[0] };
+	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, sv[0], ev), 0);
+	cr_assert_eq(real.shutdown(sv[1], SHUT_WR), 0);
+	peer_gone();
+	n = epoll_wait(ep, ev, 4, 0);
+	for (i = 0; i < n; i++)
+		if (ev[i].data.fd == sv[0])
+			cr_expect_eq(ev[i].events, EPOLLRDHUP, "%#x", ev[i].events);
+	cr_assert_geq(n, 1);
+}
+
 /* the one edge of a reset: not the FIN's, and then another one */
 Test(gate, G21_an_edge_is_told_once_with_all_there_is)
 {
