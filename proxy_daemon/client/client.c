@@ -714,8 +714,10 @@ static bool take_reattached(const struct wsd_msg_reattached *m, int fd, struct p
 
 static bool take_refused(const struct wsd_msg_refused *m, enum proxy_msg_type type, struct proxy_msg *ret)
 {
-	*ret = (struct proxy_msg){ .type = type, .cookie = m->hdr.cookie, .reason = m->reason, .fd = -1 };
-	return m->reason != WSD_R_NONE && m->reason < _WSD_R_N;
+	/* a newer daemon has reasons that this program was built without: no cause to leave it, and all that it keeps */
+	*ret = (struct proxy_msg){ .type = type, .cookie = m->hdr.cookie, .fd = -1,
+				   .reason = m->reason < _WSD_R_N ? m->reason : WSD_R_VERSION };
+	return m->reason != WSD_R_NONE;
 }
 
 static bool is_size(uint32_t v, uint32_t min, uint32_t max)

@@ -74,7 +74,7 @@ enum proxy_msg_type {
 
 struct proxy_msg {
 	enum proxy_msg_type type;
-	uint32_t reason;	/* REFUSED, REVOKED: enum wsd_reason, never WSD_R_NONE, below _WSD_R_N */
+	uint32_t reason;	/* REFUSED, REVOKED: enum wsd_reason, never WSD_R_NONE; WSD_R_VERSION for one of a later build */
 	uint64_t cookie;	/* as given to proxy_client_offer() */
 	/* SESSION, REATTACHED; checked: the fd is a memfd of exactly length bytes, sealed against
 	 * shrinking and growing, not huge pages; length is wsd_session_length(ring_size);
