@@ -461,8 +461,8 @@ static void return_at(struct conn *c, int fd, uint64_t end)
 	if (!known_plain(r) && !(atomic_load(&r->asked) & (1u << WSD_SAN_PLAIN))) {
 		if (r->plain_put && !road_error(r) && tsc_now() - r->asked_when < (uint64_t)US(START_US))
 			return;
-		if (road_mine(r) && !road_error(r))
-			r->p.stop(r->p.conn, 0);	/* one that never answers */
+		if (r->plain_put && road_mine(r) && !road_error(r))
+			r->p.stop(r->p.conn, 0);	/* one that never answers; where a child spoke first ours was not asked */
 		r->asked_when = tsc_now();
 		atomic_fetch_or(&r->asked, 1u << WSD_SAN_PLAIN);
 		agreed_ask(c, WSD_SAN_PLAIN, end, 0);

@@ -740,6 +740,8 @@ Test(calls, plain_within_a_frame_of_a_child)
 	atomic_store(&X->r->asked, 0);
 	obey(X);
 	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_RETURNING);
+	cr_assert_not(X->stopped, "a queue pair that was never asked is not one that does not answer");
+	cr_assert_eq(X->asked[WSD_SAN_PLAIN], 1);
 	fake_sweep(X);
 	plain_goes_on("abcdefghijklm");
 }
