@@ -802,7 +802,8 @@ static void push_held(struct thr *t, struct conn *c, int fd)
 	int v = 1, one = 1, e = errno;
 	socklen_t l = sizeof(v);
 
-	if (likely(!r->held) || !agreed_lock(t, c, fd, &c->s->tx_lock))
+	if (likely(!r->held) || (conn_get(fd) != c && (fd = conn_number(c)) < 0) ||	/* closed while we slept: it may be another file's */
+	    !agreed_lock(t, c, fd, &c->s->tx_lock))
 		return;
 	if (atomic_load(&c->s->cork) < CORK_WANTED && real.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &l) == 0) {
 		real.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));	/* sends it whatever the value was */

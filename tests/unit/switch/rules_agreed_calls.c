@@ -947,6 +947,57 @@ Test(calls, nothing_held_behind_a_signal)
 	expect_str(b, 8, "fgh");
 }
 
+/* ... and by then the number is another file's: its options are left alone, and the connection's other number serves */
+static int other_fd, held_fd, touched;
+
+static void *take_number(void *arg)
+{
+	cr_assert_eq(close(a), 0);
+	cr_assert_eq(real.dup2(other_fd, a), a);
+	return arg;
+}
+
+static long closing_sendmsg(long n, ...)
+{
+	pthread_t th;
+	long v[6], r;
+
+	SYSCALL_ARGS(v, n);
+	r = libc_calls.syscall(n, v[0], v[1], v[2], v[3], v[4], v[5]);
+	if (n == SYS_sendmsg) {
+		real.syscall = libc_calls.syscall;
+		cr_assert_eq(pthread_create(&th, NULL, take_number, NULL), 0);
+		pthread_join(th, NULL);
+		raise(SIGUSR1);
+	}
+	return r;
+}
+
+static int spied_setsockopt(int fd, int level, int name, const void *v, socklen_t l)
+{
+	touched += fd == a;
+	return libc_calls.setsockopt(fd, level, name, v, l);
+}
+
+Test(calls, nothing_held_behind_a_close)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+
+	half_a_frame(false, 2);
+	fake_all();
+	expect_str(b, 8, "abcde");
+	cr_assert_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	other_fd = real.socket(AF_INET, SOCK_STREAM, 0);
+	held_fd = dup(a);
+	real.setsockopt = spied_setsockopt;
+	real.syscall = closing_sendmsg;
+	cr_assert_eq(send(a, "fghij", 5, 0), 3);
+	cr_assert_eq(touched, 0, "another file's option was set");
+	cr_assert_eq(unsent(held_fd), 0, "%d bytes are held back", unsent(held_fd));
+	expect_str(b, 8, "fgh");
+	cr_assert_eq(close(held_fd), 0);
+}
+
 /* The number is closed while the call sleeps, and another file has it: what the pipe holds is not for that */
 struct splicer {
 	int in;
