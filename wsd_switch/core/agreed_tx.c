@@ -765,8 +765,12 @@ static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t un
 	if (!nb)
 		return road_sleep(t, c, fd, 0, until, 10, changes);
 	if (!start_patience(w, now)) {
+		struct road *r;
+
 		eset_owe_out(c);	/* its end is an edge */
-		return -EAGAIN;
+		r = road_of(c);
+		/* over meanwhile: who looked at that knew of no edge that is due, and sleeps */
+		return road_waits(r, atomic_load(&r->rs->xstate)) ? -EAGAIN : 0;
 	}
 	thr_nap(NB_NAP_US);
 	return 0;

@@ -74,12 +74,13 @@ struct reg {
 	uint32_t kev;		/* what the kernel reported in this round */
 	uint32_t hold, extra;	/* the kernel's mask is without, and with, these */
 	uint32_t seen;		/* road_changes() before the last look ... */
-	bool seen_ok;		/* ... if there was one */
+	_Atomic bool seen_ok;	/* ... if there was one */
 	bool hot;		/* look again whatever changed */
 	bool in_due;		/* edge-triggered: the kernel's edge came before there was something to read ... */
 	bool hup_due;		/* ... and with it the one of the peer's FIN */
 	uint64_t told_C;	/* edge-triggered: TCP's bytes were told up to this offset (agreed_news) */
-	bool out_due, out_told;	/* edge-triggered: writable again after the start (A2) */
+	_Atomic bool out_due;	/* edge-triggered: writable again after the start (A2) ... */
+	bool out_told;		/* ... as was said */
 	struct reg *next_conn, *next_fd, *next_data, *next_dirty;
 };
 
@@ -1521,7 +1522,7 @@ static uint32_t road_look(struct thr *t, struct eset *s, struct reg *r, bool rep
 	kept = unlikely((r->events & EPOLLONESHOT) && !wanted) ? 0 : road_kept(c, r->fd, wanted);
 	e |= kept & IN_EVENTS;
 	r->seen = changes;
-	r->seen_ok = true;
+	atomic_store_explicit(&r->seen_ok, true, memory_order_relaxed);
 	if (et) {
 		e = road_edge_in(t, r, kernel, e);
 		e |= road_edge_out(r, wanted);
@@ -2183,15 +2184,29 @@ void eset_rearm(struct conn *c)
 		r->rep = r->seen_ok = false;
 }
 
-/* a send was refused by a start, which may be over, and its session, before a wait looks */
+/*
+ * A send is about to be refused by a start, which may be over, and its session, before a wait looks. First this, then the caller looks whether it
+ * is over: if not, what ends it changes the road, and a look behind that finds the edge due. Who sleeps there looks now: it may have begun before the start
+ */
 void eset_owe_out(struct conn *c)
 {
+	struct thr *t = thr_get();
 	struct reg *r;
+	bool locked;
 
+	sig_hold();
+	locked = lock_try_long(&c->s->open_lock, thr_tid(t));	/* else it is walked all the same */
+	atomic_fetch_add(&road_gen, 1);
 	for (r = atomic_load(&c->regs); r; r = r->next_conn) {
 		r->out_due = true;
 		r->seen_ok = false;
+		if (r->set->wake_on && atomic_load(&r->set->sleepers))
+			waiter_tell(&r->set->wake);
 	}
+	if (locked)
+		lock_drop(&c->s->open_lock);
+	sig_release();
+	atomic_thread_fence(memory_order_seq_cst);
 }
 
 void eset_drop_fd(int fd, struct conn *c)

@@ -886,6 +886,74 @@ Test(waits, f15_start_wakes_the_set)
 	cr_assert_eq(s.events, EPOLLOUT);
 }
 
+/* The start is over, and its edge told, while the send that it was to refuse is about to say that one is due: nobody would look for that */
+static void *looks_once(void *arg)
+{
+	*(uint32_t *)arg = once(LONG);
+	return NULL;
+}
+
+static uint32_t seen_meanwhile;
+
+static void over_meanwhile(void)
+{
+	pthread_t th;
+
+	in_yield = NULL;
+	atomic_store(&ca->s->open_lock, 0);
+	fake_done(X);
+	cr_assert_eq(pthread_create(&th, NULL, looks_once, &seen_meanwhile), 0);
+	pthread_join(th, NULL);
+	cr_assert_eq(seen_meanwhile, EPOLLOUT);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_FRAMED);
+}
+
+Test(waits, a2_not_refused_by_a_start_that_is_over)
+{
+	make_ends(NULL);
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
+	cr_assert_eq(once(0), EPOLLOUT);
+	fake_grant(Y);
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
+	X->done_held = true;
+	fake_step(X, 8);
+	cfg.spin_us = 0;
+	atomic_store(&ca->s->open_lock, 1);	/* as if another thread had it: eset_owe_out() waits for it */
+	in_yield = over_meanwhile;
+	cr_assert_eq(send(a, "x", 1, 0), 1, "errno %d: and no edge will come", errno);
+	cr_assert_eq(seen_meanwhile, EPOLLOUT, "it did not get there");
+	fake_all();
+	expect_str(b, 8, "x");
+}
+
+/* ... and who sleeps in a set that roads wake already looks at the start, which nothing may end but time */
+Test(waits, a2_refusal_wakes_the_set)
+{
+	struct sleeper s = { 0 };
+	typeof(X->ctl->grant) grant;
+
+	make_ends(NULL);
+	nonblock(a);
+	set_make(a, EPOLLIN | EPOLLOUT | EPOLLET);
+	framed_back();
+	cr_assert_eq(once(0), EPOLLOUT);
+	cr_assert_eq(in_set(ep), 3);
+	fake_grant(Y);
+	grant = X->ctl->grant;
+	X->ctl->grant = (typeof(grant)){ 0 };
+	sleeper_begin(&s, EPOLL, a);
+	until_asleep(&s);
+	X->lossy = true;
+	X->ctl->grant = grant;		/* a write of the peer's, which wakes nobody */
+	started_by_a_send();
+	X->r->start_when -= (uint64_t)US(6e6);
+	sleeper_end(&s);
+	cr_assert_eq(s.events, EPOLLOUT);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_DONE);
+}
+
 /* the edge also wakes who sleeps, and nothing spins meanwhile */
 Test(waits, a2_edge_wakes)
 {
