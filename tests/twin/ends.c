@@ -157,25 +157,23 @@ static void end_half_close(struct tw *t, int a, unsigned detail)
 
 /*
  * Over RDMA that the peer has left comes by the daemons, behind the kernel's own end of the connection, and until then the ring takes what is sent; as
- * TCP does over a network, a round trip long. How many sends that are is no result: it is sent until one is refused.
+ * TCP does over a network, a round trip long. How many sends that are is no result: it is sent until one is refused, and with what counts. Not behind
+ * a call that has told of a reset: who has heard that may send nothing.
  */
 static void until_refused(struct tw *t)
 {
-	uint64_t end = tw_now_us() + 5000000;
+	uint64_t end = tw_now_us() + 1000000;
+	bool refused = false;
 	ssize_t r;
 
-	if (!t->device)
-		return;
 	do {
 		tw_fill(t, t->buf, 10);
 		r = send(t->fd, t->buf, 10, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (r > 0)
 			t->tx += (uint64_t)r;
-		else if (errno != EAGAIN)
-			break;
-		poll(NULL, 0, 1);
-	} while (tw_now_us() < end);
-	tw_log(t, "sent until %s", r < 0 ? strerrorname_np(errno) : "NEVER REFUSED");
+		refused = r < 0 && errno != EAGAIN;
+	} while (!refused && (poll(NULL, 0, 1), tw_now_us() < end));
+	tw_log(t, "sent until %s", refused ? strerrorname_np(errno) : "NEVER REFUSED");
 }
 
 /* @a closes with everything read, or with bytes unread, or asks for a reset; @b finds out in several ways. */
@@ -218,8 +216,9 @@ static void end_close(struct tw *t, int a, unsigned kind, unsigned detail)
 		default:
 			break;
 		}
-		until_refused(t);
-		if (kind == 0 || kind == 3) {
+		if (t->device && (kind == 0 || kind == 3 || (detail & 3) == 3)) {
+			until_refused(t);
+		} else if (kind == 0 || kind == 3) {
 			/* the first bytes after a close are answered by a reset */
 			struct tw_kernel k;
 			uint64_t end = tw_now_us() + 2000000;
