@@ -56,6 +56,7 @@ struct road {			/* one per session and process; freed when nobody can be inside 
 	_Atomic uint32_t leave;		/* enum wsd_reason: X is to return, Y to grant nothing more */
 	bool plain_put;			/* we wrote plain_H into the peer's `plain`, and fetch_want is its read-back; tx_lock */
 	uint32_t start_looks;		/* ... since Start; tx_lock */
+	_Atomic bool start_seen;	/* a sender of this process waits, or waited, for a start to end */
 	_Atomic bool rx_now;		/* Y: credit says WSD_CREDIT_NOW from now on */
 	_Atomic uint32_t now_plain;	/* not 0: X is to return though payload of a frame is open */
 	_Atomic uint32_t asked;		/* bits of enum wsd_san_what that were asked for */

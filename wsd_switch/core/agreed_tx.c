@@ -225,6 +225,11 @@ static void start(struct conn *c, int fd)
 
 	if (!lock_try(&c->s->open_lock, thr_tid(thr_get())))
 		return;
+	/* Others see a start, and wait for its end: one that cannot be is none. Looked at again below */
+	if (atomic_load(&c->s->in_send) != 0 || !eset_may_wake(c)) {
+		lock_drop(&c->s->open_lock);
+		return;
+	}
 	atomic_store(&rs->xstate, WSD_X_STARTING);	/* then the sets, then the senders, then H (F13) */
 	atomic_thread_fence(memory_order_seq_cst);
 	/* sets that wait for it are woken by roads from here on (F15). One that is put into another meanwhile sees us, or we see that (eset_mark_nested) */
@@ -254,6 +259,11 @@ static void start(struct conn *c, int fd)
 	return;
 not_now:
 	atomic_store(&rs->xstate, WSD_X_PLAIN);
+	/* only for who waits: a change of our own would keep ourselves awake, start after start */
+	if (unlikely(atomic_exchange(&r->start_seen, false))) {
+		atomic_fetch_add(&road_gen, 1);
+		waiters_tell();
+	}
 }
 
 /*
@@ -756,8 +766,12 @@ static bool start_patience(struct start_wait *w, uint64_t now)
 /* Start is under way, or undecided: its round trip. 0: look again; -errno */
 static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t until, struct start_wait *w, uint32_t changes)
 {
+	struct road *r = road_of(c);
 	uint64_t now = tsc_now();
 
+	atomic_store(&r->start_seen, true);	/* first this, then a look: see start() */
+	if (!road_waits(r, atomic_load(&r->rs->xstate)))
+		return 0;
 	if (!w->since)
 		w->since = now;
 	if (road_spin(t, c, fd, 0, changes))
@@ -765,8 +779,6 @@ static int wait_start(struct thr *t, struct conn *c, int fd, bool nb, int64_t un
 	if (!nb)
 		return road_sleep(t, c, fd, 0, until, 10, changes);
 	if (!start_patience(w, now)) {
-		struct road *r;
-
 		eset_owe_out(c);	/* its end is an edge */
 		r = road_of(c);
 		/* over meanwhile: who looked at that knew of no edge that is due, and sleeps */

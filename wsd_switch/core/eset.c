@@ -422,6 +422,15 @@ static void wake_remove(struct eset *s)
 	errno = e;
 }
 
+/* roads wake who sleeps there, or can be made to */
+static bool wake_may(struct eset *s)
+{
+	int fd = road_wait_fd();
+
+	return (s->wake_on && s->wake_fd == fd) ||
+	       (fd >= 0 && !atomic_load(&s->nested) && !s->inherited && !atomic_load(&s->foreign) && waiter_keep(&s->wake));
+}
+
 /* who sleeps there already is woken by them, too: and then arms the device like all others */
 static bool wake_install(struct eset *s)
 {
@@ -430,7 +439,7 @@ static bool wake_install(struct eset *s)
 
 	if (s->wake_on && s->wake_fd == fd)
 		return true;
-	if (fd < 0 || atomic_load(&s->nested) || s->inherited || atomic_load(&s->foreign) || !waiter_keep(&s->wake))
+	if (!wake_may(s))
 		return false;
 	wake_remove(s);
 	s->wake_gen++;
@@ -613,6 +622,25 @@ void eset_flush_all(void)
 }
 
 /* ---- opening ---- */
+
+bool eset_may_wake(struct conn *c)
+{
+	uint32_t tid = thr_tid(thr_get());
+	struct reg *r;
+
+	for (r = atomic_load(&c->regs); r; r = r->next_conn) {
+		bool mine = atomic_load(&r->set->lock) == tid, ok;
+
+		if (!mine && !lock_try(&r->set->lock, tid))
+			return false;
+		ok = wake_may(r->set);
+		if (!mine)
+			lock_drop(&r->set->lock);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
 
 bool eset_wake(struct conn *c)
 {

@@ -684,6 +684,7 @@ void eset_flush_all(void);
 void eset_forget_conn(struct conn *c);
 bool eset_grant(struct conn *c);		/* open_lock held: every set that waits for it is woken by roads from now on; false: must not be granted */
 bool eset_wake(struct conn *c);		/* the same for who starts to send */
+bool eset_may_wake(struct conn *c);	/* would it, just now? Nothing is changed */
 void eset_lent(int epfd);		/* another process is to get the set */
 void eset_unwake_all(void);
 bool eset_enter_open(struct conn *c);	/* open_lock held: put into the lists; false: must not open */

@@ -817,6 +817,7 @@ Test(waits, a2_send_meanwhile_eagain_and_edge)
 	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
 	cr_assert_eq(in_set(ep), 3, "who starts must be woken");
 	expect_err(send(a, "x", 1, 0), EAGAIN);
+	cr_assert(atomic_load(&X->r->start_seen));
 	cr_assert_eq(once(60), 0, "writable while it is being started");
 	fake_all();
 	cr_assert_eq(once(LONG), EPOLLOUT, "no edge");
@@ -884,6 +885,94 @@ Test(waits, f15_start_wakes_the_set)
 	fake_step(X, 8);
 	sleeper_end(&s);
 	cr_assert_eq(s.events, EPOLLOUT);
+}
+
+/*
+ * A start that cannot be just now is none that others see, and wait for: the set is within another one, or somebody is at it. The mark of one who
+ * waited says whether a start was begun and put off
+ */
+Test(waits, a2_no_start_to_be_seen_in_a_nested_set)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int outer = epoll_create1(0);
+
+	ep = epoll_create1(0);
+	cr_assert_eq(epoll_ctl(outer, EPOLL_CTL_ADD, ep, &ev), 0);
+	make_ends(NULL);
+	nonblock(a);
+	set_make(a, EPOLLIN);
+	fake_grant(Y);
+	atomic_store(&X->r->start_seen, true);
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_PLAIN);
+	cr_assert(atomic_load(&X->r->start_seen), "it was seen");
+}
+
+static int (*fake_road_poll)(void *);
+static typeof(((struct wsd_remote_ctl *)0)->grant) kept_grant;
+static int seen_busy = -1;
+
+static void *obeys(void *arg)
+{
+	struct thr *t = cs_enter();
+
+	agreed_obey(t, ca, a, true);
+	cs_leave(t);
+	return arg;
+}
+
+/* below the set's lock */
+static int busy_poll(void *conn)
+{
+	pthread_t th;
+
+	Y->r->p.poll = fake_road_poll;
+	X->ctl->grant = kept_grant;
+	atomic_store(&X->r->start_seen, true);
+	cr_assert_eq(pthread_create(&th, NULL, obeys, NULL), 0);
+	pthread_join(th, NULL);
+	seen_busy = (int)atomic_load(&X->rs->xstate);
+	cr_assert(atomic_load(&X->r->start_seen), "it was seen");
+	return fake_road_poll(conn);
+}
+
+Test(waits, a2_no_start_to_be_seen_in_a_busy_set)
+{
+	make_ends(NULL);
+	nonblock(a);
+	nonblock(b);
+	set_make(a, EPOLLIN);
+	set_make(b, EPOLLIN);
+	fake_grant(Y);
+	kept_grant = X->ctl->grant;
+	X->ctl->grant = (typeof(kept_grant)){ 0 };
+	fake_road_poll = Y->r->p.poll;
+	Y->r->p.poll = busy_poll;
+	cr_assert_eq(once(0), 0);
+	cr_assert_eq(seen_busy, WSD_X_PLAIN);
+	obeys(NULL);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING, "and with nobody at it");
+}
+
+/* a start that is put off all the same is a change for who waited for it; without one it is none, or who tries before each sleep would not sleep */
+Test(waits, a2_put_off_is_a_change)
+{
+	uint32_t was;
+	int i;
+
+	make_ends(NULL);
+	fake_grant(Y);
+	for (i = 1; i >= 0; i--) {
+		atomic_store(&X->r->start_seen, i);
+		X->no_slot = 1;
+		was = road_changes(X->r);
+		obeys(NULL);
+		cr_assert_eq(X->no_slot, 0, "it was not tried");
+		cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_PLAIN);
+		cr_assert_eq(road_changes(X->r) - was, (uint32_t)i);
+	}
+	obeys(NULL);
+	cr_assert_eq(atomic_load(&X->rs->xstate), WSD_X_STARTING);
 }
 
 /* The start is over, and its edge told, while the send that it was to refuse is about to say that one is due: nobody would look for that */
