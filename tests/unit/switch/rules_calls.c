@@ -797,13 +797,14 @@ Test(gate, G21_an_edge_that_is_left_out_leaves_its_place)
 	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, a, ev), 0);
 	ev[0] = (struct epoll_event){ .events = EPOLLPRI | EPOLLRDHUP, .data.fd = sv[0] };
 	cr_assert_eq(epoll_ctl(ep, EPOLL_CTL_ADD, sv[0], ev), 0);
-	cr_assert_eq(real.shutdown(sv[1], SHUT_WR), 0);
 	peer_gone();
+	cr_assert_eq(real.shutdown(sv[1], SHUT_WR), 0);		/* behind it in what the kernel reports */
 	n = epoll_wait(ep, ev, 4, 0);
-	for (i = 0; i < n; i++)
-		if (ev[i].data.fd == sv[0])
-			cr_expect_eq(ev[i].events, EPOLLRDHUP, "%#x", ev[i].events);
 	cr_assert_geq(n, 1);
+	for (i = 0; i < n && ev[i].data.fd != sv[0]; i++)
+		;
+	cr_assert_lt(i, n);
+	cr_expect_eq(ev[i].events, EPOLLRDHUP, "%#x", ev[i].events);
 }
 
 /* the one edge of a reset: not the FIN's, and then another one */

@@ -17,7 +17,7 @@ trap '[ -z "$inner" ] || kill -TERM "$inner"; fail "out of time"' TERM
 # how often what went without RDMA altogether is run again: one seed is over in seconds, on a busy machine before there is a session
 tries=0
 
-# twin NAME SECONDS ARGS: what a guest takes its time for is no hang. A difference that does not come again fails, too: it was a difference
+# twin NAME SECONDS ARGS: what a guest takes its time for is no hang. Without --unstable a difference that does not come again fails, too
 twin() {
 	local name=$1 most=$2 rc=0 bad=() log=$T/$1.log left=$((end - SECONDS - 200))
 	shift 2
