@@ -47,8 +47,8 @@ for seed in 1200 2205; do
 done
 tries=0
 
-# Others each time in the long form. In the short one the same ones, as long as a difference is open that any seed may meet: an edge too many for bytes
-# that were told while GRANTED (9932542, shake; docs/testing.md). Again: WSD_TEST_TWIN_SEED, or for one of them what is printed with the difference
+# Others each time in the long form. In the short one the same ones, as long as a difference is open that any seed may meet: the edge of a RETURN
+# may show plain bytes whose own edge follows (9932542, shake; docs/agreed.md). Again: WSD_TEST_TWIN_SEED, or for one of them what is printed with the difference
 # That, and 7026 once in two runs: in the short form only a difference that comes again fails (--unstable says which did not)
 first=7000 count=38 unstable=--unstable
 [ "${WSD_TEST_RXE_LONG:-}" != 1 ] || { first=$(($(date +%s) / 60 % 10000000 + 10000)); count=1000 unstable=; }
